@@ -1,0 +1,1 @@
+../../mpserve/__init__.py
