@@ -1,0 +1,190 @@
+"""A burst of frames in: Ethernet, ARP, IPv4, ICMP echo, TCP. Changes state and lists what is owed; builds no frame.
+
+Every length from the wire is checked here, at the door: what lies behind is handed a SEG whose payload is inside the frame.
+"""
+
+from mpserve.dataplane import control
+from mpserve.dataplane.blocks import block_address, take_block
+from mpserve.dataplane.jit import compiled, unit
+from mpserve.dataplane.layout import BLOCK_BYTES, NO_BLOCK, SCRATCH_BYTES, core_at, counters_at, seg_at
+from mpserve.dataplane.mbuf import checksum_is_good, data_address, frame_length, gather, segments
+from mpserve.dataplane.memory import call2, copy, native64
+from mpserve.dataplane.neighbor import arp_arrives
+from mpserve.dataplane.recorder import record_frame
+from mpserve.dataplane.tcp.arrives import segment_arrives
+from mpserve.dataplane.tcp.options import parse_options
+from mpserve.dataplane.tcp.table import flow_hash
+from mpserve.dataplane.wire import ethernet, icmp, ipv4, tcp
+from mpserve.dataplane.wire.checksum import fold, pseudo_sum, sum_bytes
+
+
+@unit("ingress")
+def ingress(core_address, count):
+    """Take in the `count` mbufs at core.rx_pkts, and give them back to the device."""
+    core = core_at(core_address)
+    counters = counters_at(core.counters)
+    for i in range(count):
+        mbuf = native64(core.rx_pkts + 8 * i)
+        address, length = data_address(mbuf), frame_length(mbuf)
+        if segments(mbuf) > 1:
+            address = core.scratch
+            length = gather(mbuf, address, SCRATCH_BYTES)
+        counters.rx_frames += 1
+        if length < 0:
+            counters.drop_oversize += 1
+            continue
+        counters.rx_bytes += length
+        if core.record != 0:
+            record_frame(core, address, length)
+        frame_arrives(core, address, length, checksum_is_good(mbuf))
+    call2(core.free, core.rx_pkts, count)
+    return count
+
+
+@compiled
+def frame_arrives(core, frame, length, checksum_good):
+    counters = counters_at(core.counters)
+    if length < ethernet.HEADER:
+        counters.drop_runt += 1
+        return
+    to = ethernet.destination(frame)
+    if to != core.mac and not ethernet.is_group(to):
+        counters.drop_not_ours += 1
+        return
+    kind = ethernet.ethertype(frame)
+    if kind == ethernet.TYPE_IPV4:
+        ipv4_arrives(core, frame, length, checksum_good)
+    elif kind == ethernet.TYPE_ARP:
+        arp_arrives(core, frame, length, core.now)
+    else:
+        counters.drop_ethertype += 1
+
+
+@compiled
+def ipv4_arrives(core, frame, length, checksum_good):
+    """RFC 1122 section 3.2.1: the header checks, then the protocol above."""
+    counters = counters_at(core.counters)
+    ip = frame + ethernet.HEADER
+    room = length - ethernet.HEADER
+    if room < ipv4.HEADER or ipv4.version(ip) != 4:
+        counters.drop_ip_malformed += 1
+        return
+    header, total = ipv4.header_length(ip), ipv4.total_length(ip)
+    if header < ipv4.HEADER or total < header or total > room:
+        counters.drop_ip_malformed += 1
+        return
+    if sum_bytes(ip, header) != 0xFFFF:
+        counters.drop_ip_checksum += 1
+        return
+    if ipv4.destination(ip) != core.address & 0xFFFFFFFF:
+        counters.drop_ip_not_ours += 1
+        return
+    if _is_martian(core, ipv4.source(ip)) or ethernet.is_group(ethernet.destination(frame)):
+        counters.drop_ip_martian += 1
+        return
+    if ipv4.is_fragment(ip):
+        counters.drop_ip_fragment += 1
+        return
+    protocol = ipv4.protocol(ip)
+    if protocol == ipv4.PROTOCOL_TCP:
+        tcp_arrives(core, frame, ip, header, total, checksum_good)
+    elif protocol == ipv4.PROTOCOL_ICMP:
+        icmp_arrives(core, frame, ip, header, total)
+    else:
+        counters.drop_ip_protocol += 1
+
+
+@compiled
+def _is_martian(core, source):
+    """A source that no host may have (RFC 1122 section 3.2.1.3), our own among them."""
+    if source == core.address & 0xFFFFFFFF or source >> 24 == 0 or source >> 24 == 127 or source >> 28 >= 14:
+        return True
+    host = source & ~core.prefix_mask & 0xFFFFFFFF
+    on_link = ((source ^ core.address) & core.prefix_mask) == 0
+    return on_link and core.prefix_mask < 0xFFFFFFFE and host == ~core.prefix_mask & 0xFFFFFFFF
+
+
+@compiled
+def icmp_arrives(core, frame, ip, header, total):
+    """RFC 1122 section 3.2.2.6: answer an echo request with its own data. Other messages are counted."""
+    counters = counters_at(core.counters)
+    message, length = ip + header, total - header
+    if length < icmp.HEADER or sum_bytes(message, length) != 0xFFFF:
+        counters.drop_icmp_malformed += 1
+        return
+    if icmp.kind(message) != icmp.ECHO_REQUEST:
+        counters.drop_icmp_type += 1
+        return
+    if length > min(BLOCK_BYTES, core.mtu - ipv4.HEADER):
+        counters.drop_oversize += 1
+        return
+    if not control.control_room(core):
+        return
+    block = take_block(core)
+    if block == NO_BLOCK:
+        counters.drop_no_block += 1
+        return
+    copy(block_address(core, block), message, length)
+    icmp.make_echo_reply(block_address(core, block), length)
+    mapped = core.address & ~0xFFFFFFFF
+    reply = control.owe_control(
+        core, control.ECHO_REPLY, mapped | ipv4.source(ip), core.address, ethernet.source(frame)
+    )
+    reply.block = block
+    reply.length = length
+    counters.echo_replies += 1
+
+
+@compiled
+def tcp_arrives(core, frame, ip, header, total, checksum_good):
+    """RFC 9293 section 3.1: the header's lengths and checksum; then SEGMENT ARRIVES."""
+    counters = counters_at(core.counters)
+    segment, length = ip + header, total - header
+    if length < tcp.HEADER:
+        counters.drop_tcp_malformed += 1
+        return
+    offset = tcp.header_length(segment)
+    if offset < tcp.HEADER or offset > length:
+        counters.drop_tcp_malformed += 1
+        return
+    if not checksum_good and not _checksum_holds(core, ip, segment, length):
+        counters.drop_tcp_checksum += 1
+        return
+    seg = seg_at(core.seg)
+    _fill_segment(core, seg, frame, ip, segment, length, offset)
+    if offset > tcp.HEADER and not parse_options(seg, segment + tcp.HEADER, segment + offset):
+        counters.drop_tcp_options += 1
+        return
+    segment_arrives(core, seg, core.now)
+
+
+@compiled
+def _fill_segment(core, seg, frame, ip, segment, length, offset):
+    mapped = core.address & ~0xFFFFFFFF
+    seg.remote_high = seg.local_high = 0
+    seg.remote = mapped | ipv4.source(ip)
+    seg.local = core.address
+    ports = tcp.ports(segment)
+    seg.ports = ports
+    seg.hash = flow_hash(core, seg.remote, seg.local, ports)
+    seg.seq = tcp.seq(segment)
+    seg.ack = tcp.ack(segment)
+    seg.wnd = tcp.window(segment)
+    seg.flags = tcp.flags(segment)
+    seg.payload = segment + offset
+    seg.length = length - offset
+    seg.mss = 0
+    seg.scale = -1
+    seg.mac = ethernet.source(frame)
+
+
+@compiled
+def _checksum_holds(core, ip, segment, length):
+    """The TCP checksum is right, or is what a local kernel leaves for hardware to finish: the pseudo-header's sum alone."""
+    pseudo = pseudo_sum(ipv4.source(ip), ipv4.destination(ip), ipv4.PROTOCOL_TCP, length)
+    if fold(pseudo + sum_bytes(segment, length)) == 0xFFFF:
+        return True
+    if core.unfinished_checksums != 0 and tcp.checksum(segment) == fold(pseudo):
+        counters_at(core.counters).checksum_unfinished += 1
+        return True
+    return False

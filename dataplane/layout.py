@@ -1,0 +1,408 @@
+"""What a core is made of: the record types of the stack and `make_core`, which lays one core's memory out.
+
+A `CORE` record holds scalars and the addresses of its tables, and is what compiled code is given: one address. Tables are
+reached through the accessors at the end of this file (`tcb_at(core, slot)`), so that a call passes one pointer and never a
+tuple of arrays, which would cost dozens of words a call and most of the compile time. Nothing here is shared with
+another core.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.limits import BURST, DEFAULTS, EVENT_ROWS, Limits
+from mpserve.dataplane.memory import allocate, record_at, register, table_of, unregister, words_of
+
+NEVER = 1 << 62  # a deadline (us) that doesn't come
+BLOCK_BYTES = 2048
+NO_BLOCK = -1
+WHEEL_BUCKETS = 4096
+COMMAND_ROWS = 4096
+CONTROL_ROWS = 256
+TX_ROWS = 1024
+NEIGHBOR_WAYS = 4
+LISTENERS = 64
+ARENA_BYTES = 1 << 21
+SCRATCH_BYTES = 1 << 17
+
+
+def _record(*fields: tuple[str, str]) -> np.dtype:
+    return np.dtype(list(fields), align=True)
+
+
+# The first fields of CONN, SYN and TIME_WAIT: what a segment is matched by. Addresses are 16 bytes, v4-mapped.
+KEY_FIELDS = (
+    ("remote_high", "i8"),
+    ("remote", "i8"),  # low half: ::ffff:a.b.c.d
+    ("local_high", "i8"),
+    ("local", "i8"),
+    ("ports", "u4"),  # remote port << 16 | local port
+    ("hash", "u4"),
+)
+KEY = _record(*KEY_FIELDS)
+V4_MAPPED = 0xFFFF << 32
+
+TCB = _record(  # hot: at most 128 bytes
+    ("rexmit_at", "i8"),
+    ("rtt_at", "i8"),  # when rtt_seq was sent; 0: no segment is being timed
+    ("generation", "u4"),
+    ("slot", "i4"),
+    ("state", "u1"),
+    ("snd_scale", "u1"),
+    ("rcv_scale", "u1"),
+    ("dup_acks", "u1"),
+    ("flags", "i4"),
+    ("snd_una", "u4"),
+    ("snd_nxt", "u4"),
+    ("snd_max", "u4"),  # the highest sequence number ever sent
+    ("snd_wnd", "i4"),
+    ("snd_wl1", "u4"),
+    ("snd_wl2", "u4"),
+    ("rcv_nxt", "u4"),
+    ("rcv_adv", "u4"),  # the right edge of the window last advertised
+    ("rcv_acked", "u4"),  # the last acknowledgment sent
+    ("cwnd", "i4"),
+    ("ssthresh", "i4"),
+    ("recover", "u4"),
+    ("mss", "i4"),
+    ("snd_head", "i4"),  # first block of the send buffer
+    ("snd_tail", "i4"),
+    ("snd_queued", "i4"),  # bytes from snd_una to the end of the send buffer
+    ("rto_us", "i4"),
+    ("srtt_us", "i4"),
+    ("rttvar_us", "i4"),
+    ("rtt_seq", "u4"),
+    ("retries", "i4"),
+)
+assert TCB.itemsize <= 128
+
+CONN = _record(  # cold, by the same slot
+    *KEY_FIELDS,
+    ("neighbor", "i4"),
+    ("listener", "i4"),
+    ("rcv_head", "i4"),  # unread data, in order
+    ("rcv_tail", "i4"),
+    ("rcv_queued", "i4"),
+    ("ooo_head", "i4"),  # out-of-order segments, by sequence number
+    ("ooo_blocks", "i4"),
+    ("next", "i4"),  # in the listener's accept queue
+    ("delack_at", "i8"),
+    ("idle_at", "i8"),  # the handler's timeout
+    ("idle_us", "i8"),
+    ("state_at", "i8"),
+    ("mac", "i8"),
+    ("reason", "i4"),
+)
+
+SYN = _record(  # a SYN_RECEIVED connection in the backlog
+    *KEY_FIELDS,
+    ("iss", "u4"),
+    ("irs", "u4"),
+    ("mss", "i4"),
+    ("snd_wnd", "i4"),
+    ("snd_scale", "i4"),  # -1: the peer does not scale
+    ("listener", "i4"),
+    ("retries", "i4"),
+    ("used", "i4"),
+    ("at", "i8"),
+    ("mac", "i8"),
+)
+
+TIME_WAIT = _record(  # 64 bytes an entry
+    *KEY_FIELDS,
+    ("until", "i8"),  # 0: not in use
+    ("snd_nxt", "u4"),
+    ("rcv_nxt", "u4"),
+    ("refreshed", "i4"),
+)
+assert TIME_WAIT.itemsize <= 64
+
+LISTENER = _record(
+    ("address", "i8"),  # v4-mapped low half; 0: any of ours
+    ("port", "i4"),
+    ("used", "i4"),
+    ("accepts", "i8"),  # connections that the channel has asked for
+    ("queue_head", "i4"),
+    ("queue_tail", "i4"),
+    ("queued", "i4"),
+    ("backlogged", "i4"),
+)
+
+NEIGHBOR = _record(
+    ("address", "i8"),
+    ("mac", "i8"),  # 0: not resolved
+    ("updated_at", "i8"),
+    ("asked_at", "i8"),
+    ("unanswered", "i8"),
+)
+
+BLOCK = _record(("next", "i4"), ("start", "i4"), ("end", "i4"), ("seq", "u4"))
+TIMER = _record(("deadline", "i8"), ("next", "i4"), ("prev", "i4"), ("bucket", "i4"), ("armed", "i4"))
+
+SEG = _record(  # the segment at hand; plain int64 so that arithmetic is
+    *KEY_FIELDS,
+    ("seq", "i8"),
+    ("ack", "i8"),
+    ("wnd", "i8"),
+    ("flags", "i8"),
+    ("payload", "i8"),  # address
+    ("length", "i8"),  # of the payload
+    ("mss", "i8"),  # option, 0: absent
+    ("scale", "i8"),  # option, -1: absent
+    ("mac", "i8"),  # the frame's source
+)
+
+CONTROL = _record(  # a frame owed that belongs to no TCB
+    *KEY_FIELDS,
+    ("kind", "i8"),
+    ("seq", "i8"),
+    ("ack", "i8"),
+    ("flags", "i8"),
+    ("wnd", "i8"),
+    ("mss", "i8"),  # 0: no options
+    ("scale", "i8"),  # -1: no window scale option
+    ("mac", "i8"),
+    ("block", "i8"),
+    ("length", "i8"),
+)
+
+COUNTER_NAMES = (
+    # machine
+    "turns busy_turns busy_cycles events commands rx_frames rx_bytes tx_frames tx_bytes tx_retried mbuf_shortage sleeps "
+    # drops, in the order a frame meets them
+    "drop_runt drop_not_ours drop_ethertype drop_oversize "
+    "drop_arp_malformed drop_ip_malformed drop_ip_checksum drop_ip_fragment drop_ip_options drop_ip_martian drop_ip_not_ours "
+    "drop_ip_protocol drop_icmp_malformed drop_icmp_type drop_tcp_malformed drop_tcp_checksum drop_tcp_options drop_tcp_flags "
+    "drop_no_listener drop_backlog_full drop_accept_full drop_connections_full drop_out_of_window drop_ack_unsent drop_no_ack "
+    "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
+    # what happened
+    "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies connections_accepted connections_closed "
+    "connections_reset connections_aborted connections_timed_out syns_received syn_acks_resent rsts_sent "
+    "challenge_acks acks_delayed out_of_order retransmits fast_retransmits timeouts zero_window_probes time_wait_evicted "
+    "slow_readers stale_commands recorded_lost accept_events read_events bytes_read bytes_written"
+).split()
+COUNTERS = np.dtype([(name, "i8") for name in COUNTER_NAMES])
+
+CORE = np.dtype(
+    [
+        (name, "i8")
+        for name in (
+            # ownership (decision 9) and the machine: functions by address
+            "owner fault "
+            "rx tx alloc free read_tsc port queue pool handler handler_state "
+            "unit_ingress unit_egress unit_commands unit_timers "
+            # clock: us = (tsc - tsc_start) * tsc_scale >> 32 when read_tsc is set, else now as set by the host
+            "now sleep_until tsc tsc_start tsc_scale return_at idle_since idle_spin_us busy_since "
+            # who we are
+            "mac address prefix_mask gateway mtu mss unfinished_checksums secret_a secret_b ip_id "
+            # settings
+            "rcvbuf sndbuf scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries "
+            "accept_queue event_batch "
+            # tables: address and count
+            "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
+            "neighbors neighbor_count blocks block_data block_count timers timer_count wheel wheel_count "
+            "controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
+            # free lists and lists of the turn
+            "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
+            "outputs output_count output_head delayed delayed_count notify notify_head notify_count notify_rows "
+            "control_count wait_head wait_used accepts_waiting "
+            "wheel_tick seg scratch counters "
+            # the channel: int64 columns
+            "events event_count command_table command_count command_base arena arena_used arena_bytes "
+            # device bursts and the recorder
+            "rx_pkts tx_pkts tx_count tx_rows spare_pkts spare_count record record_bytes record_head record_tail "
+        ).split()
+    ]
+)
+
+core_at, seg_at, counters_at = record_at(CORE), record_at(SEG), record_at(COUNTERS)
+key_at, tcb_record_at = record_at(KEY), record_at(TCB)
+tcb_at = table_of(CORE, TCB, "tcbs", "connections")
+conn_at = table_of(CORE, CONN, "conns", "connections")
+syn_at = table_of(CORE, SYN, "syns", "syn_count")
+time_wait_at = table_of(CORE, TIME_WAIT, "time_waits", "time_wait_count")
+listener_at = table_of(CORE, LISTENER, "listeners", "listener_count")
+neighbor_at = table_of(CORE, NEIGHBOR, "neighbors", "neighbor_count")
+block_at = table_of(CORE, BLOCK, "blocks", "block_count")
+timer_at = table_of(CORE, TIMER, "timers", "timer_count")
+control_at = table_of(CORE, CONTROL, "controls", "control_rows")
+wheel_get, wheel_put = words_of(CORE, "wheel", "wheel_count")
+free_slot_get, free_slot_put = words_of(CORE, "free_slots", "connections")
+released_get, released_put = words_of(CORE, "released", "connections")
+free_block_get, free_block_put = words_of(CORE, "free_blocks", "block_count")
+free_syn_get, free_syn_put = words_of(CORE, "free_syns", "syn_count")
+output_get, output_put = words_of(CORE, "outputs", "connections")
+delayed_get, delayed_put = words_of(CORE, "delayed", "connections")
+notify_get, notify_put = words_of(CORE, "notify", "notify_rows")
+tx_get, tx_put = words_of(CORE, "tx_pkts", "tx_rows")
+
+_WORD = np.dtype([("value", "i8")])
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(least - 1, 1).bit_length()
+
+
+@dataclass(eq=False)
+class Core:
+    """One core's memory, as Python sees it: the CORE record, and the arrays that its addresses point to."""
+
+    record: Any  # np.record of CORE
+    address: int
+    arrays: dict[str, Any]  # np.recarray, or np.ndarray where items have no fields
+    limits: Limits
+    counters: Any = None
+    _kept: list[Any] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Let the memory go: addresses in it are invalid from here on."""
+        for array in (*self.arrays.values(), *self._kept):
+            unregister(array.ctypes.data)
+        self.arrays.clear()
+
+    def check(self) -> None:
+        """Raise IndexError if compiled code built with bounds checks met an index outside a table."""
+        if self.record.fault:
+            fault, self.record.fault = int(self.record.fault), 0
+            offsets = {int(offset): name for name, (_, offset, *_) in (CORE.fields or {}).items()}
+            raise IndexError(f"{offsets[fault >> 32]}[{np.int32(fault & 0xFFFFFFFF)}] is outside its table")
+
+
+def ipv4(text: str) -> int:
+    """'10.9.0.2' as the number 0x0a090002; SetupError if it is not an IPv4 address."""
+    parts = text.split(".")
+    if len(parts) != 4 or not all(p.isdigit() and int(p) < 256 for p in parts):
+        raise SetupError(f"{text!r} is not an IPv4 address: give one like 10.9.0.2")
+    return sum(int(p) << shift for p, shift in zip(parts, (24, 16, 8, 0), strict=True))
+
+
+def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
+    n, syns, waits = limits.max_connections, limits.syn_backlog, limits.time_wait
+    return {
+        "tcbs": (TCB, n),
+        "conns": (CONN, n),
+        "syns": (SYN, syns),
+        "time_waits": (TIME_WAIT, waits),
+        "listeners": (LISTENER, LISTENERS),
+        "neighbors": (NEIGHBOR, _power_of_two(limits.neighbors)),
+        "blocks": (BLOCK, limits.blocks),
+        "timers": (TIMER, n + syns),
+        "wheel": (_WORD, WHEEL_BUCKETS),
+        "controls": (CONTROL, CONTROL_ROWS),
+        "flows": (_WORD, _power_of_two(2 * n)),
+        "syn_flows": (_WORD, _power_of_two(2 * syns)),
+        "wait_flows": (_WORD, _power_of_two(2 * waits)),
+        "free_slots": (_WORD, n),
+        "released": (_WORD, n),
+        "free_blocks": (_WORD, limits.blocks),
+        "free_syns": (_WORD, syns),
+        "outputs": (_WORD, n),
+        "delayed": (_WORD, n),
+        "notify": (_WORD, _power_of_two(n)),
+        "seg": (SEG, 1),
+        "scratch": (np.uint8, SCRATCH_BYTES),
+        "events": (np.int64, 5 * EVENT_ROWS),
+        "command_table": (np.int64, 3 * COMMAND_ROWS),
+        "arena": (np.uint8, ARENA_BYTES),
+        "rx_pkts": (np.int64, BURST),
+        "tx_pkts": (_WORD, TX_ROWS),
+        "spare_pkts": (np.int64, BURST),
+    }
+
+
+_COUNTS = {
+    "syns": "syn_count",
+    "time_waits": "time_wait_count",
+    "listeners": "listener_count",
+    "neighbors": "neighbor_count",
+    "blocks": "block_count",
+    "timers": "timer_count",
+    "wheel": "wheel_count",
+    "controls": "control_rows",
+    "flows": "flow_count",
+    "syn_flows": "syn_flow_count",
+    "wait_flows": "wait_flow_count",
+    "notify": "notify_rows",
+    "tx_pkts": "tx_rows",
+    "arena": "arena_bytes",
+}
+
+
+def make_core(
+    limits: Limits = DEFAULTS,
+    *,
+    mac: bytes,
+    ip: str,
+    prefix_length: int = 24,
+    gateway: str | None = None,
+    mtu: int = 1500,
+    block_data: np.ndarray | None = None,
+    counters: np.ndarray | None = None,
+    seed: int | None = None,
+) -> Core:
+    """Lay out a core that answers for `ip`. `mac` is 6 bytes, `mtu` bytes without the Ethernet header.
+
+    `block_data` (uint8, limits.blocks * 2048) and `counters` (COUNTERS, 1) may be memory from elsewhere: a DPDK memzone,
+    a shared segment. `seed` fixes the boot secrets, for tests.
+    """
+    arrays: dict[str, Any] = {"core": allocate(CORE, 1)}
+    core = arrays["core"][0]
+    for name, (dtype, count) in _tables(limits).items():
+        arrays[name] = allocate(dtype, count)
+        core[name] = arrays[name].ctypes.data
+        if name in _COUNTS:
+            core[_COUNTS[name]] = count
+    kept = [allocate(np.uint8, limits.blocks * BLOCK_BYTES) if block_data is None else block_data]
+    kept.append(allocate(COUNTERS, 1) if counters is None else counters.view(np.recarray))
+    core.block_data, core.counters = (register(array) for array in kept)
+    made = Core(core, arrays["core"].ctypes.data, arrays, limits, kept[1][0], kept)
+    _fill_free_lists(made)
+    _set_identity(core, mac, ip, prefix_length, gateway, mtu, seed)
+    _set_limits(core, limits)
+    return made
+
+
+def _fill_free_lists(core: Core) -> None:
+    record, arrays, limits = core.record, core.arrays, core.limits
+    record.connections = limits.max_connections
+    for name, count in (
+        ("free_slots", "free_slot_count"),
+        ("free_blocks", "free_block_count"),
+        ("free_syns", "free_syn_count"),
+    ):
+        rows = len(arrays[name])
+        arrays[name].value = np.arange(rows - 1, -1, -1)
+        record[count] = rows
+    arrays["wheel"].value = -1
+    arrays["tcbs"].slot = np.arange(limits.max_connections)
+    arrays["tcbs"].generation = 1
+
+
+def _set_identity(
+    core: Any, mac: bytes, ip: str, prefix_length: int, gateway: str | None, mtu: int, seed: int | None
+) -> None:
+    core.mac = int.from_bytes(mac, "big")
+    core.address = V4_MAPPED | ipv4(ip)
+    core.prefix_mask = (0xFFFFFFFF << (32 - prefix_length)) & 0xFFFFFFFF
+    core.gateway = V4_MAPPED | ipv4(gateway) if gateway else 0
+    core.mtu = mtu
+    core.mss = mtu - 40
+    secret = secrets.randbits(126) if seed is None else seed * 0x9E3779B97F4A7C15F39CC0605CEDC835 & ((1 << 126) - 1)
+    core.secret_a, core.secret_b = (secret >> 63) | 1, (secret & ((1 << 63) - 1)) | 1
+
+
+def _set_limits(core: Any, limits: Limits) -> None:
+    core.rcvbuf, core.sndbuf = limits.rcvbuf_bytes, limits.sndbuf_bytes
+    core.scale = next(s for s in range(15) if limits.rcvbuf_bytes >> s <= 0xFFFF)
+    core.time_wait_us = int(2e6 * limits.msl_seconds)
+    core.fin_wait_us = int(1e6 * limits.fin_wait_seconds)
+    core.delack_us, core.rto_min_us, core.rto_max_us = 40_000, 200_000, 60_000_000
+    core.retries, core.syn_ack_retries = limits.retries, limits.syn_ack_retries
+    core.accept_queue, core.event_batch = limits.accept_queue, limits.event_batch
+    core.idle_spin_us = 200
+    core.now = 1_000_000
+    core.wheel_tick = core.now >> 10
+    core.return_at = NEVER

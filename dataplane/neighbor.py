@@ -1,0 +1,139 @@
+"""The neighbour cache: ARP both ways (RFC 826), aged as RFC 1122 section 2.3.2.1 asks.
+
+A bounded set-associative table: an address may stand in one of NEIGHBOR_WAYS places, the oldest makes way. A connection
+remembers the place; `resolve` checks that it still holds the right address.
+"""
+
+from mpserve.dataplane import control
+from mpserve.dataplane.jit import compiled
+from mpserve.dataplane.layout import NEIGHBOR_WAYS, counters_at, neighbor_at
+from mpserve.dataplane.memory import mix
+from mpserve.dataplane.wire import arp
+from mpserve.dataplane.wire.ethernet import BROADCAST, is_group
+
+STALE_US = 60_000_000
+ASK_EVERY_US = 1_000_000
+GIVE_UP_AFTER = 3  # unanswered requests
+
+
+@compiled
+def next_hop(core, remote):
+    """The on-link address that leads to `remote`: itself, the gateway, or itself where no gateway is set."""
+    if ((remote ^ core.address) & core.prefix_mask) == 0 or core.gateway == 0:
+        return remote
+    return core.gateway
+
+
+@compiled
+def _first_way(core, address):
+    spread = mix(address ^ core.secret_a, core.secret_b)
+    return spread & (core.neighbor_count - 1) & ~(NEIGHBOR_WAYS - 1)
+
+
+@compiled
+def find_neighbor(core, address):
+    """The place of an address, or -1."""
+    first = _first_way(core, address)
+    for way in range(first, first + NEIGHBOR_WAYS):
+        if neighbor_at(core, way).address == address:
+            return way
+    return -1
+
+
+@compiled
+def _claim(core, address):
+    """The place of an address, taken from the least recently updated if it has none."""
+    first = _first_way(core, address)
+    oldest = first
+    for way in range(first, first + NEIGHBOR_WAYS):
+        entry = neighbor_at(core, way)
+        if entry.address == address:
+            return way
+        if entry.updated_at < neighbor_at(core, oldest).updated_at:
+            oldest = way
+    entry = neighbor_at(core, oldest)
+    entry.address = address
+    entry.mac = 0
+    entry.updated_at = 0
+    entry.asked_at = 0
+    entry.unanswered = 0
+    return oldest
+
+
+@compiled
+def learn(core, remote, mac, now):
+    """Note the MAC that a completed handshake with `remote` came from, unless a fresher answer is known; its place."""
+    place = _claim(core, next_hop(core, remote))
+    entry = neighbor_at(core, place)
+    if entry.mac == 0 or now - entry.updated_at > STALE_US:
+        confirm(core, place, mac, now)
+    return place
+
+
+@compiled
+def confirm(core, place, mac, now):
+    entry = neighbor_at(core, place)
+    entry.mac = mac
+    entry.updated_at = now
+    entry.unanswered = 0
+
+
+@compiled
+def resolve(core, conn, now):
+    """The MAC for a connection's frames, or 0 (counted) when nobody answers for its next hop."""
+    hop = next_hop(core, conn.remote)
+    if conn.neighbor < 0 or neighbor_at(core, conn.neighbor).address != hop:
+        conn.neighbor = _claim(core, hop)
+    entry = neighbor_at(core, conn.neighbor)
+    if entry.mac != 0 and now - entry.updated_at <= STALE_US:
+        return entry.mac
+    return _resolve_stale(core, conn, entry, now)
+
+
+@compiled
+def _resolve_stale(core, conn, entry, now):
+    """Ask; until some requests have stayed unanswered, what was last known will do, and so will the last frame's source."""
+    if ((entry.address ^ core.address) & core.prefix_mask) != 0:
+        return conn.mac  # beyond the link, and no gateway is set: back the way its segments came
+    _ask(core, entry, now)
+    if entry.unanswered > GIVE_UP_AFTER:
+        counters_at(core.counters).drop_unresolved += 1
+        return 0
+    return entry.mac if entry.mac != 0 else conn.mac
+
+
+@compiled
+def _ask(core, entry, now):
+    if entry.asked_at != 0 and now - entry.asked_at < ASK_EVERY_US:
+        return
+    if not control.control_room(core):
+        return
+    entry.asked_at = now
+    entry.unanswered += 1
+    if entry.unanswered > GIVE_UP_AFTER:
+        entry.mac = 0
+    control.owe_control(core, control.ARP_REQUEST, entry.address, core.address, BROADCAST)
+    counters_at(core.counters).arp_requests_sent += 1
+
+
+@compiled
+def arp_arrives(core, frame, length, now):
+    """RFC 826: update what we know of the sender, add it only if we were asked, answer requests for our address."""
+    counters = counters_at(core.counters)
+    packet = frame + 14
+    if length < 14 + arp.LENGTH or not arp.is_ethernet_ipv4(packet) or is_group(arp.sender_mac(packet)):
+        counters.drop_arp_malformed += 1
+        return
+    sender = (core.address & ~0xFFFFFFFF) | arp.sender_address(packet)
+    ours = arp.target_address(packet) == core.address & 0xFFFFFFFF
+    if sender == core.address:
+        return
+    place = find_neighbor(core, sender)
+    on_link = ((sender ^ core.address) & core.prefix_mask) == 0
+    if place < 0 and ours and on_link:
+        place = _claim(core, sender)
+    if place >= 0:
+        confirm(core, place, arp.sender_mac(packet), now)
+    if ours and arp.operation(packet) == arp.REQUEST and control.control_room(core):
+        control.owe_control(core, control.ARP_REPLY, sender, core.address, arp.sender_mac(packet))
+        counters.arp_replies_sent += 1

@@ -1,0 +1,248 @@
+"""Listeners and the SYN backlog: LISTEN and SYN_RECEIVED (RFC 9293 sections 3.10.7.2 and 3.10.7.4).
+
+A connection gets a TCB only when its handshake is complete, so a SYN costs 88 bytes of a bounded table.
+"""
+
+import numpy as np
+
+from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.events import ACCEPT, emit, handle_of
+from mpserve.dataplane.jit import compiled
+from mpserve.dataplane.layout import (
+    SYN,
+    conn_at,
+    control_at,
+    counters_at,
+    free_syn_get,
+    free_syn_put,
+    listener_at,
+    syn_at,
+    tcb_at,
+)
+from mpserve.dataplane.memory import mix
+from mpserve.dataplane.neighbor import learn
+from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.connection import (
+    INITIAL_RTO_US,
+    INITIAL_WINDOW_SEGMENTS,
+    notify,
+    open_connection,
+    release,
+)
+from mpserve.dataplane.tcp.rtt import sample_rtt
+from mpserve.dataplane.tcp.seq import add, within
+from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
+from mpserve.dataplane.tcp.table import find, insert, remove
+from mpserve.dataplane.wheel import arm, disarm
+from mpserve.dataplane.wire import tcp
+
+_SIZE = SYN.itemsize
+DEFAULT_MSS = 536  # RFC 9293 section 3.7.1
+MIN_MSS = 64  # a smaller offer is raised: it would only multiply frames
+
+
+@compiled
+def find_syn(core, key):
+    return find(core.syn_flows, core.syn_flow_count - 1, key, core.syns, _SIZE)
+
+
+@compiled
+def find_listener(core, address, port):
+    """The listener for a local address and port, an exact address before any; -1 if none."""
+    found = -1
+    for i in range(core.listener_count):
+        listener = listener_at(core, i)
+        if listener.used == 1 and listener.port == port:
+            if listener.address == address:
+                return i
+            if listener.address == 0:
+                found = i
+    return found
+
+
+@compiled
+def initial_sequence_number(core, key):
+    """RFC 6528: a clock of 4 us plus a keyed hash of the four-tuple."""
+    keyed = mix(np.int64(key.hash) ^ core.secret_b, np.int64(key.ports) ^ core.secret_a ^ np.int64(key.remote))
+    return add(keyed & 0xFFFFFFFF, (core.now >> 2) & 0xFFFFFFFF)
+
+
+@compiled
+def syn_arrives(core, seg, listener, now):
+    """A SYN for a listener: remember it and owe a SYN-ACK, or drop it when the backlog is full."""
+    counters = counters_at(core.counters)
+    counters.syns_received += 1
+    if core.free_syn_count == 0:
+        counters.drop_backlog_full += 1
+        return
+    core.free_syn_count -= 1
+    index = free_syn_get(core, core.free_syn_count)
+    syn = syn_at(core, index)
+    syn.remote_high, syn.remote = seg.remote_high, seg.remote
+    syn.local_high, syn.local = seg.local_high, seg.local
+    syn.ports, syn.hash = seg.ports, seg.hash
+    syn.irs = seg.seq
+    syn.iss = initial_sequence_number(core, seg)
+    syn.mss = max(min(seg.mss if seg.mss > 0 else DEFAULT_MSS, core.mss), MIN_MSS)
+    syn.snd_wnd = seg.wnd
+    syn.snd_scale = seg.scale
+    syn.listener = listener
+    syn.retries = 0
+    syn.used = 1
+    syn.at = now
+    syn.mac = seg.mac
+    insert(core.syn_flows, core.syn_flow_count - 1, syn.hash, index)
+    listener_at(core, listener).backlogged += 1
+    owe_syn_ack(core, syn)
+    arm(core, core.connections + index, now + INITIAL_RTO_US)
+
+
+@compiled
+def owe_syn_ack(core, syn):
+    if owe_segment(core, syn, syn.mac, syn.iss, add(syn.irs, 1), tcp.SYN | tcp.ACK, min(core.rcvbuf, 0xFFFF)):
+        control = control_at(core, core.control_count - 1)
+        control.mss = core.mss
+        control.scale = core.scale if syn.snd_scale >= 0 else -1
+
+
+@compiled
+def forget_syn(core, index):
+    syn = syn_at(core, index)
+    remove(core.syn_flows, core.syn_flow_count - 1, syn.hash, index)
+    disarm(core, core.connections + index)
+    listener_at(core, syn.listener).backlogged -= 1
+    syn.used = 0
+    free_syn_put(core, core.free_syn_count, index)
+    core.free_syn_count += 1
+
+
+@compiled
+def syn_timer(core, index, now):
+    """Send the SYN-ACK again, doubling the wait; give up after the set number of times."""
+    syn = syn_at(core, index)
+    if syn.retries >= core.syn_ack_retries:
+        forget_syn(core, index)
+        return
+    syn.retries += 1
+    counters_at(core.counters).syn_acks_resent += 1
+    owe_syn_ack(core, syn)
+    arm(core, core.connections + index, now + (INITIAL_RTO_US << syn.retries))
+
+
+@compiled
+def syn_received_arrives(core, index, seg, now):
+    """A segment for a backlog entry. The slot of the connection that it completes, or -1; -2: handle it as for LISTEN."""
+    syn = syn_at(core, index)
+    if seg.flags & tcp.RST:
+        if seg.seq == add(syn.irs, 1):
+            forget_syn(core, index)
+        return -1
+    if seg.flags & tcp.SYN:
+        if seg.seq == syn.irs and seg.flags & tcp.ACK == 0:
+            owe_syn_ack(core, syn)
+            return -1
+        forget_syn(core, index)
+        return -2
+    if seg.flags & tcp.ACK == 0:
+        counters_at(core.counters).drop_no_ack += 1
+        return -1
+    if seg.ack != add(syn.iss, 1):
+        counters_at(core.counters).rsts_sent += 1
+        owe_segment(core, seg, seg.mac, seg.ack, 0, tcp.RST, 0)
+        return -1
+    if not within(seg.seq, add(syn.irs, 1), core.rcvbuf):
+        counters_at(core.counters).drop_out_of_window += 1
+        return -1
+    return _establish(core, index, syn, seg, now)
+
+
+@compiled
+def _establish(core, index, syn, seg, now):
+    """The handshake is complete: the backlog entry becomes a connection, offered to the channel."""
+    counters = counters_at(core.counters)
+    listener = listener_at(core, syn.listener)
+    if listener.accepts == 0 and listener.queued >= core.accept_queue:
+        counters.drop_accept_full += 1
+        return -1
+    slot = open_connection(core, syn)
+    if slot < 0:
+        counters.drop_connections_full += 1
+        return -1
+    tcb, conn = tcb_at(core, slot), conn_at(core, slot)
+    _start(core, tcb, syn, seg)
+    conn.mac = seg.mac
+    conn.listener = syn.listener
+    conn.neighbor = learn(core, seg.remote, seg.mac, now)
+    if syn.retries == 0:
+        sample_rtt(core, tcb, now - syn.at)
+    forget_syn(core, index)
+    counters.connections_accepted += 1
+    offer(core, tcb, conn, listener)
+    return slot
+
+
+@compiled
+def _start(core, tcb, syn, seg):
+    """The send and receive sequence spaces of a connection whose SYNs are both acknowledged."""
+    tcb.state = ESTABLISHED
+    tcb.snd_una = tcb.snd_nxt = tcb.snd_max = add(syn.iss, 1)
+    tcb.rcv_nxt = tcb.rcv_acked = add(syn.irs, 1)
+    tcb.snd_scale = max(syn.snd_scale, 0)
+    tcb.rcv_scale = core.scale if syn.snd_scale >= 0 else 0
+    tcb.snd_wnd = seg.wnd << tcb.snd_scale
+    tcb.snd_wl1 = seg.seq
+    tcb.snd_wl2 = seg.ack
+    tcb.rcv_adv = add(tcb.rcv_nxt, min(core.rcvbuf, 0xFFFF))
+    tcb.mss = syn.mss
+    tcb.cwnd = min(INITIAL_WINDOW_SEGMENTS * syn.mss, max(2 * syn.mss, 14_600))
+    tcb.recover = tcb.snd_una
+
+
+@compiled
+def offer(core, tcb, conn, listener):
+    """Complete an accept that the channel has asked for, or let the connection wait in the listener's queue."""
+    if listener.accepts > 0:
+        listener.accepts -= 1
+        tcb.flags |= flags.READING
+        emit(core, ACCEPT, tcb.slot, handle_of(tcb), conn.listener, listener.queued)
+        counters_at(core.counters).accept_events += 1
+        return
+    tcb.flags |= flags.UNACCEPTED
+    conn.next = -1
+    if listener.queued == 0:
+        listener.queue_head = tcb.slot
+    else:
+        conn_at(core, listener.queue_tail).next = tcb.slot
+    listener.queue_tail = tcb.slot
+    listener.queued += 1
+
+
+@compiled
+def complete_accepts(core, number):
+    """Give a listener's waiting connections to the accepts that the channel has asked for, as far as the batch goes."""
+    listener = listener_at(core, number)
+    while listener.accepts > 0 and listener.queued > 0:
+        if core.event_count >= core.event_batch:
+            core.accepts_waiting = 1
+            return
+        slot = listener.queue_head
+        tcb, conn = tcb_at(core, slot), conn_at(core, slot)
+        listener.queue_head = conn.next
+        listener.queued -= 1
+        tcb.flags &= ~flags.UNACCEPTED
+        if tcb.state == CLOSED:
+            release(core, tcb)  # it ended before anybody took it
+            continue
+        listener.accepts -= 1
+        tcb.flags |= flags.READING
+        emit(core, ACCEPT, slot, handle_of(tcb), number, listener.queued)
+        counters_at(core.counters).accept_events += 1
+        notify(core, tcb, 0)
+
+
+@compiled
+def complete_waiting_accepts(core):
+    """Go on where `complete_accepts` found the batch full."""
+    core.accepts_waiting = 0
+    for number in range(core.listener_count):
+        complete_accepts(core, number)

@@ -1,0 +1,218 @@
+"""The first five checks of RFC 9293 section 3.10.7.4, in its order, each a function named after it.
+
+Each returns True if the segment goes on to the next check. `text.py` has the seventh and the eighth; URG, the sixth, is
+ignored: urgent data is delivered in line.
+"""
+
+from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.jit import compiled
+from mpserve.dataplane.layout import NEVER, counters_at
+from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.congestion import on_duplicate_ack, on_new_ack
+from mpserve.dataplane.tcp.connection import RESET, destroy, fin_is_acknowledged, finish, notify, owe_ack, owe_output
+from mpserve.dataplane.tcp.rtt import reset_rto, sample_rtt
+from mpserve.dataplane.tcp.sendbuf import drop_front
+from mpserve.dataplane.tcp.seq import add, after, before, diff
+from mpserve.dataplane.tcp.state import AFTER_FIN_ACKED, CLOSED, FIN_WAIT_2, TIME_WAIT
+from mpserve.dataplane.wheel import arm
+from mpserve.dataplane.wire import tcp
+
+
+@compiled
+def check_sequence(core, tcb, seg):
+    """First, check the sequence number; what lies outside the window is trimmed off an acceptable segment."""
+    window = max(diff(tcb.rcv_adv, tcb.rcv_nxt), 0)
+    start = diff(seg.seq, tcb.rcv_nxt)
+    length = seg.length + (1 if seg.flags & tcp.FIN else 0) + (1 if seg.flags & tcp.SYN else 0)
+    if not _acceptable(start, length, window):
+        return _unacceptable(core, tcb, seg, start, length)
+    if start < 0 and seg.flags & (tcp.SYN | tcp.RST) == 0:  # a RST counts only where it begins
+        _trim_front(seg, -start)
+        start = 0
+    if start + seg.length > window:
+        seg.length = window - start
+        seg.flags &= ~tcp.FIN
+    return True
+
+
+@compiled
+def _acceptable(start, length, window):
+    """The four cases of RFC 9293 section 3.4, table 6; `start` counts from rcv_nxt."""
+    if length == 0:
+        return start == 0 if window == 0 else 0 <= start < window
+    return window > 0 and start < window and start + length > 0
+
+
+@compiled
+def _unacceptable(core, tcb, seg, start, length):
+    """Answer with an ACK unless it is a RST; into a closed window, ACKs and RSTs at rcv_nxt are taken all the same."""
+    counters = counters_at(core.counters)
+    if seg.flags & tcp.RST:
+        counters.drop_out_of_window += 1
+        return False
+    owe_ack(core, tcb)
+    if start == 0:  # text into a closed window: the ACK in it counts, the text doesn't
+        counters.drop_window_overrun += 1
+        seg.length = 0
+        seg.flags &= ~tcp.FIN
+        return True
+    if start + length <= 0:
+        counters.drop_duplicate += 1
+    else:
+        counters.drop_out_of_window += 1
+    return False
+
+
+@compiled
+def _trim_front(seg, already):
+    cut = min(already, seg.length)
+    if already > seg.length:
+        seg.flags &= ~tcp.FIN
+    seg.seq = add(seg.seq, already)
+    seg.payload += cut
+    seg.length -= cut
+
+
+@compiled
+def check_rst(core, tcb, conn, seg):
+    """Second, check the RST bit, as RFC 5961 section 3.2 has it: exactly at rcv_nxt, or else a challenge ACK."""
+    if seg.flags & tcp.RST == 0:
+        return True
+    if seg.seq == tcb.rcv_nxt:
+        destroy(core, tcb, conn, RESET)
+    else:
+        _challenge(core, tcb)
+    return False
+
+
+@compiled
+def check_syn(core, tcb, seg):
+    """Fourth, check the SYN bit (RFC 5961 section 4.2): a challenge ACK, whatever the sequence number."""
+    if seg.flags & tcp.SYN == 0:
+        return True
+    _challenge(core, tcb)
+    return False
+
+
+@compiled
+def _challenge(core, tcb):
+    counters_at(core.counters).challenge_acks += 1
+    owe_ack(core, tcb)
+
+
+@compiled
+def check_ack(core, tcb, conn, seg, now):
+    """Fifth, check the ACK field. False if the segment is dropped or the connection is over."""
+    if seg.flags & tcp.ACK == 0:
+        counters_at(core.counters).drop_no_ack += 1
+        return False
+    if after(seg.ack, tcb.snd_max):
+        counters_at(core.counters).drop_ack_unsent += 1
+        owe_ack(core, tcb)
+        return False
+    if after(seg.ack, tcb.snd_una):
+        _acknowledged(core, tcb, conn, seg, now)
+        if fin_is_acknowledged(tcb) and not _fin_acknowledged(core, tcb, conn, now):
+            return False
+    elif seg.ack == tcb.snd_una:
+        if tcb.snd_wnd == 0:
+            tcb.retries = 0  # a live peer with a closed window is probed for ever (RFC 9293 section 3.8.6.1)
+        elif _is_duplicate(tcb, seg):
+            on_duplicate_ack(core, tcb)
+            owe_output(core, tcb)
+    _update_window(core, tcb, seg, now)
+    return True
+
+
+@compiled
+def _is_duplicate(tcb, seg):
+    """RFC 5681 section 2's definition of a duplicate acknowledgment."""
+    return (
+        tcb.snd_max != tcb.snd_una
+        and seg.length == 0
+        and seg.flags & (tcp.SYN | tcp.FIN) == 0
+        and (seg.wnd << tcb.snd_scale) == tcb.snd_wnd
+    )
+
+
+@compiled
+def _acknowledged(core, tcb, conn, seg, now):
+    """snd_una advances: buffer, round-trip time, retransmission timer and congestion window follow."""
+    acked = diff(seg.ack, tcb.snd_una)
+    if tcb.rtt_at > 0 and not before(seg.ack, tcb.rtt_seq):
+        sample_rtt(core, tcb, now - tcb.rtt_at)
+        tcb.rtt_at = 0
+    drop_front(core, tcb, min(acked, tcb.snd_queued))
+    tcb.snd_una = seg.ack
+    if before(tcb.snd_nxt, tcb.snd_una):
+        tcb.snd_nxt = tcb.snd_una
+    on_new_ack(tcb, acked)
+    tcb.retries = 0
+    if tcb.flags & flags.USER_CLOSED:
+        conn.state_at = now + core.fin_wait_us
+    if tcb.snd_una == tcb.snd_max:
+        tcb.rexmit_at = NEVER  # RFC 6298 (5.2)
+    else:
+        tcb.rexmit_at = now + tcb.rto_us  # (5.3)
+        arm(core, tcb.slot, tcb.rexmit_at)
+    if tcb.snd_queued > 0 or tcb.snd_una != tcb.snd_max:
+        owe_output(core, tcb)
+    if tcb.flags & flags.WANT_WRITABLE and tcb.snd_queued <= core.sndbuf // 2:
+        notify(core, tcb, 0)
+
+
+@compiled
+def _fin_acknowledged(core, tcb, conn, now):
+    """Our FIN has arrived. False if the connection is over."""
+    if tcb.state == FIN_WAIT_2:
+        return True
+    tcb.state = AFTER_FIN_ACKED[tcb.state]
+    if tcb.state == FIN_WAIT_2:
+        arm(core, tcb.slot, conn.state_at)
+        return True
+    if tcb.state == TIME_WAIT or tcb.state == CLOSED:
+        state = tcb.state
+        tcb.state = TIME_WAIT  # `destroy` takes a connection that is not yet CLOSED
+        finish(core, tcb, conn, state)
+        return False
+    return True
+
+
+@compiled
+def _update_window(core, tcb, seg, now):
+    """RFC 9293 section 3.10.7.4: only a newer segment may change the send window."""
+    if before(seg.ack, tcb.snd_una):
+        return
+    newer = after(seg.seq, tcb.snd_wl1) or (seg.seq == tcb.snd_wl1 and not before(seg.ack, tcb.snd_wl2))
+    if not newer:
+        return
+    window = seg.wnd << tcb.snd_scale
+    if window > tcb.snd_wnd and (tcb.snd_queued > 0 or tcb.flags & flags.FIN_QUEUED):
+        owe_output(core, tcb)
+        if tcb.snd_wnd == 0:
+            _end_probing(core, tcb, now)
+    tcb.snd_wnd = window
+    tcb.snd_wl1 = seg.seq
+    tcb.snd_wl2 = seg.ack
+
+
+@compiled
+def _end_probing(core, tcb, now):
+    """The window has opened: what goes out now is not waited for as long as the last probe was."""
+    reset_rto(core, tcb)
+    if tcb.rexmit_at != NEVER:
+        tcb.rexmit_at = now + tcb.rto_us
+        arm(core, tcb.slot, tcb.rexmit_at)
+
+
+@compiled
+def answer_with_rst(core, seg):
+    """RFC 9293 section 3.10.7.1: the answer to a segment that belongs to nothing here, unless it is a RST itself."""
+    if seg.flags & tcp.RST:
+        return
+    counters_at(core.counters).rsts_sent += 1
+    if seg.flags & tcp.ACK:
+        owe_segment(core, seg, seg.mac, seg.ack, 0, tcp.RST, 0)
+        return
+    length = seg.length + (1 if seg.flags & tcp.SYN else 0) + (1 if seg.flags & tcp.FIN else 0)
+    owe_segment(core, seg, seg.mac, 0, add(seg.seq, length), tcp.RST | tcp.ACK, 0)

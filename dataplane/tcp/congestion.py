@@ -1,0 +1,82 @@
+"""Congestion control: slow start, congestion avoidance, fast retransmit and NewReno recovery (RFC 5681, RFC 6582)."""
+
+from mpserve.dataplane.jit import compiled
+from mpserve.dataplane.layout import counters_at
+from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.seq import after, before, diff
+
+DUPLICATE_THRESHOLD = 3
+MAX_CWND = 1 << 30
+
+
+@compiled
+def flight(tcb):
+    """Bytes sent and not acknowledged."""
+    return diff(tcb.snd_nxt, tcb.snd_una)
+
+
+@compiled
+def _half_flight(tcb):
+    """RFC 5681 (4)."""
+    return max(diff(tcb.snd_max, tcb.snd_una) // 2, 2 * tcb.mss)
+
+
+@compiled
+def on_new_ack(tcb, acked):
+    """An ACK that advanced snd_una by `acked` bytes (tcb.snd_una is already moved)."""
+    tcb.dup_acks = 0
+    if tcb.flags & flags.IN_RECOVERY:
+        _recovery_ack(tcb, acked)
+    elif tcb.cwnd < tcb.ssthresh:
+        tcb.cwnd = min(tcb.cwnd + min(acked, 2 * tcb.mss), MAX_CWND)  # RFC 3465, L = 2
+    else:
+        tcb.cwnd = min(tcb.cwnd + max(tcb.mss * min(acked, tcb.mss) // tcb.cwnd, 1), MAX_CWND)
+
+
+@compiled
+def _recovery_ack(tcb, acked):
+    """RFC 6582 section 3.2, steps 3: full acknowledgment ends recovery, a partial one sends the next hole again."""
+    if not after(tcb.recover, tcb.snd_una):
+        tcb.flags &= ~flags.IN_RECOVERY
+        tcb.cwnd = min(tcb.ssthresh, max(flight(tcb), tcb.mss) + tcb.mss)
+        return
+    tcb.flags |= flags.RETRANSMIT
+    tcb.cwnd = max(tcb.cwnd - acked, tcb.mss)
+    if acked >= tcb.mss:
+        tcb.cwnd += tcb.mss
+
+
+@compiled
+def on_duplicate_ack(core, tcb):
+    """RFC 5681 section 3.2; new data may go out on the first two duplicates (RFC 3042)."""
+    if tcb.flags & flags.IN_RECOVERY:
+        tcb.cwnd = min(tcb.cwnd + tcb.mss, MAX_CWND)
+        return
+    tcb.dup_acks = min(tcb.dup_acks + 1, 250)
+    if tcb.dup_acks == DUPLICATE_THRESHOLD and not before(tcb.snd_una, tcb.recover):
+        tcb.ssthresh = _half_flight(tcb)
+        tcb.cwnd = tcb.ssthresh + DUPLICATE_THRESHOLD * tcb.mss
+        tcb.recover = tcb.snd_max
+        tcb.flags |= flags.IN_RECOVERY | flags.RETRANSMIT
+        counters_at(core.counters).fast_retransmits += 1
+
+
+@compiled
+def on_timeout(tcb):
+    """RFC 5681 section 3.1: back to one segment; everything past snd_una will be sent again."""
+    if tcb.retries == 0:
+        tcb.ssthresh = _half_flight(tcb)
+    tcb.cwnd = tcb.mss
+    tcb.recover = tcb.snd_max
+    tcb.flags &= ~(flags.IN_RECOVERY | flags.RETRANSMIT)
+    tcb.dup_acks = 0
+    tcb.snd_nxt = tcb.snd_una
+
+
+@compiled
+def allowance(tcb):
+    """How many bytes past snd_una may be in flight: the smaller of both windows, with limited transmit."""
+    window = tcb.cwnd
+    if tcb.flags & flags.IN_RECOVERY == 0 and tcb.dup_acks < DUPLICATE_THRESHOLD:
+        window += tcb.dup_acks * tcb.mss
+    return min(window, tcb.snd_wnd)

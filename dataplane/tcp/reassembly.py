@@ -1,0 +1,121 @@
+"""Received data that can't be delivered at once: unread data in order, and segments that came out of order.
+
+Both are chains of blocks. A block of the out-of-order chain holds part of one segment and its sequence number; the chain
+is sorted by it, and parts may overlap until they are taken out.
+"""
+
+from mpserve.dataplane.blocks import block_address, give_block, take_block
+from mpserve.dataplane.jit import compiled
+from mpserve.dataplane.layout import BLOCK_BYTES, NO_BLOCK, block_at, counters_at
+from mpserve.dataplane.memory import copy
+from mpserve.dataplane.tcp.seq import add, after, diff
+
+
+@compiled
+def keep_unread(core, conn, address, length):
+    """Append in-order data to the unread chain; how many bytes found room."""
+    put = 0
+    while put < length:
+        if conn.rcv_tail == NO_BLOCK or block_at(core, conn.rcv_tail).end == BLOCK_BYTES:
+            index = take_block(core)
+            if index == NO_BLOCK:
+                break
+            if conn.rcv_tail == NO_BLOCK:
+                conn.rcv_head = index
+            else:
+                block_at(core, conn.rcv_tail).next = index
+            conn.rcv_tail = index
+        block = block_at(core, conn.rcv_tail)
+        part = min(length - put, BLOCK_BYTES - block.end)
+        copy(block_address(core, conn.rcv_tail) + block.end, address + put, part)
+        block.end += part
+        put += part
+    conn.rcv_queued += put
+    return put
+
+
+@compiled
+def take_unread(core, conn, to, room):
+    """Move up to `room` bytes of unread data to `to`; how many."""
+    taken = 0
+    while conn.rcv_head != NO_BLOCK and taken < room:
+        head = conn.rcv_head
+        block = block_at(core, head)
+        part = min(room - taken, block.end - block.start)
+        copy(to + taken, block_address(core, head) + block.start, part)
+        block.start += part
+        taken += part
+        if block.start == block.end:
+            conn.rcv_head = block.next
+            give_block(core, head)
+    if conn.rcv_head == NO_BLOCK:
+        conn.rcv_tail = NO_BLOCK
+    conn.rcv_queued -= taken
+    return taken
+
+
+@compiled
+def keep_out_of_order(core, conn, seq, address, length):
+    """Keep a segment that lies beyond rcv_nxt, block by block; False if the bound or the pool is reached."""
+    most = 16 + core.rcvbuf // 512
+    while length > 0:
+        part = min(length, BLOCK_BYTES)
+        if not _holds(core, conn, seq, part):
+            if conn.ooo_blocks >= most:
+                counters_at(core.counters).drop_ooo_full += 1
+                return False
+            index = take_block(core)
+            if index == NO_BLOCK:
+                counters_at(core.counters).drop_no_block += 1
+                return False
+            block = block_at(core, index)
+            block.seq = seq
+            block.end = part
+            copy(block_address(core, index), address, part)
+            _link_sorted(core, conn, index)
+        seq = add(seq, part)
+        address += part
+        length -= part
+    return True
+
+
+@compiled
+def _holds(core, conn, seq, length):
+    """Whether one kept block covers [seq, seq + length)."""
+    index = conn.ooo_head
+    while index != NO_BLOCK:
+        block = block_at(core, index)
+        offset = diff(seq, block.seq)
+        if offset < 0:
+            return False
+        if offset + length <= block.end:
+            return True
+        index = block.next
+    return False
+
+
+@compiled
+def _link_sorted(core, conn, index):
+    block = block_at(core, index)
+    previous = NO_BLOCK
+    at = conn.ooo_head
+    while at != NO_BLOCK and not after(block_at(core, at).seq, block.seq):
+        previous = at
+        at = block_at(core, at).next
+    block.next = at
+    if previous == NO_BLOCK:
+        conn.ooo_head = index
+    else:
+        block_at(core, previous).next = index
+    conn.ooo_blocks += 1
+
+
+@compiled
+def next_in_order(core, tcb, conn):
+    """The first kept block if it reaches rcv_nxt or lies before it, unlinked; NO_BLOCK if a gap remains."""
+    index = conn.ooo_head
+    if index == NO_BLOCK or after(block_at(core, index).seq, tcb.rcv_nxt):
+        return NO_BLOCK
+    conn.ooo_head = block_at(core, index).next
+    conn.ooo_blocks -= 1
+    return index

@@ -1,0 +1,141 @@
+"""Segment text and FIN: the seventh and eighth checks of RFC 9293 section 3.10.7.4, and what goes to the channel."""
+
+from mpserve.dataplane.blocks import block_address, give_block
+from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.events import READ, emit, event_room, extend_read, handle_of
+from mpserve.dataplane.jit import compiled
+from mpserve.dataplane.layout import NO_BLOCK, block_at, counters_at, delayed_put
+from mpserve.dataplane.memory import copy
+from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.connection import finish, notify, owe_ack, owe_output
+from mpserve.dataplane.tcp.reassembly import keep_out_of_order, keep_unread, next_in_order, take_unread
+from mpserve.dataplane.tcp.seq import add, diff
+from mpserve.dataplane.tcp.state import AFTER_FIN, TIME_WAIT
+from mpserve.dataplane.wire import tcp
+
+
+@compiled
+def process_text(core, tcb, conn, seg, now):
+    """Seventh, process the segment text. `check_sequence` has trimmed it to the window."""
+    if seg.length == 0:
+        return
+    if tcb.flags & flags.FIN_RECEIVED:  # nothing may follow a FIN
+        counters_at(core.counters).drop_after_close += 1
+        return
+    if conn.idle_us > 0:
+        conn.idle_at = now + conn.idle_us
+    if seg.seq != tcb.rcv_nxt:
+        counters_at(core.counters).out_of_order += 1
+        keep_out_of_order(core, conn, seg.seq, seg.payload, seg.length)
+        owe_ack(core, tcb)  # RFC 5681 section 4.2: at once
+        return
+    taken = _accept_text(core, tcb, conn, seg.payload, seg.length)
+    tcb.rcv_nxt = add(tcb.rcv_nxt, taken)
+    if taken < seg.length:
+        seg.flags &= ~tcp.FIN  # the FIN lies beyond what found room
+        counters_at(core.counters).drop_no_block += 1
+        owe_ack(core, tcb)
+    elif conn.ooo_head != NO_BLOCK:
+        _take_kept(core, tcb, conn)
+        owe_ack(core, tcb)
+    else:
+        _delay_ack(core, tcb)
+
+
+@compiled
+def _delay_ack(core, tcb):
+    """RFC 9293 section 3.8.6.3: at least every second full segment at once; the rest may wait for data to go with it."""
+    if diff(tcb.rcv_nxt, tcb.rcv_acked) >= 2 * tcb.mss:
+        tcb.flags |= flags.ACK_NOW
+        owe_output(core, tcb)
+        return
+    tcb.flags |= flags.ACK_DELAYED
+    if tcb.flags & flags.IN_DELAYED == 0:
+        tcb.flags |= flags.IN_DELAYED
+        delayed_put(core, core.delayed_count, tcb.slot)
+        core.delayed_count += 1
+
+
+@compiled
+def _accept_text(core, tcb, conn, address, length):
+    """Hand in-order bytes to the channel: into the arena if it reads and nothing is before them; how many were taken."""
+    counters = counters_at(core.counters)
+    if tcb.flags & flags.USER_CLOSED:
+        counters.drop_after_close += 1
+        return length
+    if (
+        tcb.flags & flags.READING
+        and conn.rcv_queued == 0
+        and core.arena_used + length <= core.arena_bytes
+        and event_room(core)
+    ):
+        deliver_read(core, tcb, address, length)
+        return length
+    taken = keep_unread(core, conn, address, length)
+    if tcb.flags & (flags.READING | flags.READ_ONCE):
+        notify(core, tcb, 0)
+    return taken
+
+
+@compiled
+def deliver_read(core, tcb, address, length):
+    """Copy bytes to the arena and tell the channel."""
+    start = core.arena_used
+    copy(core.arena + start, address, length)
+    core.arena_used = start + length
+    counters = counters_at(core.counters)
+    counters.bytes_read += length
+    if not extend_read(core, tcb.slot, start, start + length):
+        counters.read_events += 1
+        emit(core, READ, tcb.slot, handle_of(tcb), start, start + length)
+
+
+@compiled
+def deliver_from(core, tcb, conn, room):
+    """Move unread data to the arena, `room` bytes at most, and tell the channel; how many."""
+    start = core.arena_used
+    taken = take_unread(core, conn, core.arena + start, room)
+    if taken == 0:
+        return 0
+    core.arena_used = start + taken
+    counters = counters_at(core.counters)
+    counters.bytes_read += taken
+    counters.read_events += 1
+    emit(core, READ, tcb.slot, handle_of(tcb), start, start + taken)
+    return taken
+
+
+@compiled
+def _take_kept(core, tcb, conn):
+    """Deliver kept segments that the arrival has brought into order."""
+    while True:
+        index = next_in_order(core, tcb, conn)
+        if index == NO_BLOCK:
+            return
+        block = block_at(core, index)
+        old = diff(tcb.rcv_nxt, block.seq)
+        fresh = block.end - old
+        if fresh > 0:
+            taken = _accept_text(core, tcb, conn, block_address(core, index) + old, fresh)
+            tcb.rcv_nxt = add(tcb.rcv_nxt, taken)
+        give_block(core, index)
+
+
+@compiled
+def check_fin(core, tcb, conn, seg, now):
+    """Eighth, check the FIN bit. A FIN out of order is dropped: the peer sends it again."""
+    if seg.flags & tcp.FIN == 0 or tcb.flags & flags.FIN_RECEIVED:
+        return
+    if add(seg.seq, seg.length) != tcb.rcv_nxt:
+        return
+    tcb.flags |= flags.FIN_RECEIVED
+    tcb.rcv_nxt = add(tcb.rcv_nxt, 1)
+    if tcb.flags & flags.USER_CLOSED == 0:
+        notify(core, tcb, flags.NOTIFY_EOF)
+    state = AFTER_FIN[tcb.state]
+    if state == TIME_WAIT:
+        owe_segment(core, conn, seg.mac, tcb.snd_nxt, tcb.rcv_nxt, tcp.ACK, min(core.rcvbuf >> tcb.rcv_scale, 0xFFFF))
+        finish(core, tcb, conn, TIME_WAIT)
+        return
+    tcb.state = state
+    owe_ack(core, tcb)

@@ -1,0 +1,116 @@
+"""Deadlines: retransmission and window probes, delayed ACKs, the handler's timeout, states that end, SYN-ACKs, TIME_WAIT."""
+
+from mpserve.dataplane.jit import compiled, unit
+from mpserve.dataplane.layout import (
+    NEVER,
+    WHEEL_BUCKETS,
+    conn_at,
+    core_at,
+    counters_at,
+    tcb_at,
+    timer_at,
+    wheel_get,
+)
+from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.backlog import syn_timer
+from mpserve.dataplane.tcp.congestion import on_timeout
+from mpserve.dataplane.tcp.connection import (
+    FINISHED,
+    TIMED_OUT,
+    abort,
+    destroy,
+    fin_is_acknowledged,
+    notify,
+    owe_ack,
+    owe_output,
+)
+from mpserve.dataplane.tcp.rtt import back_off
+from mpserve.dataplane.tcp.state import CLOSED, FIN_WAIT_2
+from mpserve.dataplane.tcp.timewait import expire_time_waits
+from mpserve.dataplane.wheel import TICK_SHIFT, arm, disarm
+
+
+@unit("timers")
+def timers(core_address, now):
+    """Fire all deadlines before `now` (to the wheel's 1024 us)."""
+    core = core_at(core_address)
+    last = (now >> TICK_SHIFT) - 1
+    tick = max(core.wheel_tick + 1, last - WHEEL_BUCKETS + 1)
+    fired = 0
+    while tick <= last:
+        core.wheel_tick = tick
+        fired += _visit(core, tick & (WHEEL_BUCKETS - 1), now)
+        tick += 1
+    expire_time_waits(core, now)
+    return fired
+
+
+@compiled
+def _visit(core, bucket, now):
+    entry = wheel_get(core, bucket)
+    fired = 0
+    while entry >= 0:
+        timer = timer_at(core, entry)
+        following = timer.next
+        if timer.deadline <= now:
+            disarm(core, entry)
+            fired += 1
+            if entry < core.connections:
+                connection_timer(core, tcb_at(core, entry), conn_at(core, entry), now)
+            else:
+                syn_timer(core, entry - core.connections, now)
+        entry = following
+    return fired
+
+
+@compiled
+def connection_timer(core, tcb, conn, now):
+    """Act on the deadlines that have passed, and arm for the earliest that is left."""
+    if tcb.rexmit_at <= now:
+        _retransmission_timeout(core, tcb, conn, now)
+    if conn.delack_at <= now:
+        conn.delack_at = NEVER
+        if tcb.flags & flags.ACK_DELAYED:
+            counters_at(core.counters).acks_delayed += 1
+            owe_ack(core, tcb)
+    if conn.idle_at <= now:
+        conn.idle_at = now + conn.idle_us
+        notify(core, tcb, flags.NOTIFY_TIMEOUT)
+    if conn.state_at <= now:
+        _abandon(core, tcb, conn)
+    if tcb.state != CLOSED:
+        arm(core, tcb.slot, min(min(tcb.rexmit_at, conn.delack_at), min(conn.idle_at, conn.state_at)))
+
+
+@compiled
+def _abandon(core, tcb, conn):
+    """A closed handle has waited long enough: for the peer's FIN, or for any progress with what was written before."""
+    if tcb.state == FIN_WAIT_2:
+        destroy(core, tcb, conn, FINISHED)
+    else:
+        abort(core, tcb, conn, TIMED_OUT)
+
+
+@compiled
+def _retransmission_timeout(core, tcb, conn, now):
+    """RFC 6298 (5.4) to (5.7): back off and send from snd_una again, or probe a closed window; at last give up."""
+    tcb.rexmit_at = NEVER
+    if tcb.snd_una == tcb.snd_max and tcb.snd_queued == 0:
+        if tcb.flags & flags.FIN_QUEUED == 0 or fin_is_acknowledged(tcb):
+            return
+    counters = counters_at(core.counters)
+    if tcb.retries >= core.retries:
+        abort(core, tcb, conn, TIMED_OUT)
+        return
+    if tcb.snd_wnd == 0 and tcb.snd_queued > 0:
+        counters.zero_window_probes += 1
+        tcb.flags |= flags.PROBE
+        tcb.snd_nxt = tcb.snd_una
+    else:
+        counters.timeouts += 1
+        on_timeout(tcb)
+    tcb.retries += 1
+    tcb.rtt_at = 0
+    back_off(core, tcb)
+    tcb.rexmit_at = now + tcb.rto_us
+    owe_output(core, tcb)

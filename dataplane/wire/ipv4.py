@@ -1,0 +1,62 @@
+"""IPv4 headers, RFC 791. Addresses are 32-bit numbers."""
+
+from mpserve.dataplane.jit import compiled
+from mpserve.dataplane.memory import load8, load16, load32, store16, store32
+from mpserve.dataplane.wire.checksum import finish
+
+HEADER = 20
+PROTOCOL_ICMP = 1
+PROTOCOL_TCP = 6
+MORE_FRAGMENTS = 0x2000
+DONT_FRAGMENT = 0x4000
+TTL = 64
+
+
+@compiled
+def version(ip):
+    return load8(ip) >> 4
+
+
+@compiled
+def header_length(ip):
+    return (load8(ip) & 15) * 4
+
+
+@compiled
+def total_length(ip):
+    return load16(ip + 2)
+
+
+@compiled
+def is_fragment(ip):
+    return load16(ip + 6) & (MORE_FRAGMENTS | 0x1FFF) != 0
+
+
+@compiled
+def protocol(ip):
+    return load8(ip + 9)
+
+
+@compiled
+def source(ip):
+    return load32(ip + 12)
+
+
+@compiled
+def destination(ip):
+    return load32(ip + 16)
+
+
+@compiled
+def write(ip, protocol_number, source_address, destination_address, payload_length, identification):
+    """A header of 20 bytes with DF set, its checksum computed as arithmetic on what is written."""
+    total = HEADER + payload_length
+    store32(ip, 0x45000000 | total)
+    store32(ip + 4, (identification << 16) | DONT_FRAGMENT)
+    sums = 0x4500 + total + (identification & 0xFFFF) + DONT_FRAGMENT + (TTL << 8) + protocol_number
+    sums += (source_address >> 16) + (source_address & 0xFFFF)
+    sums += (destination_address >> 16) + (destination_address & 0xFFFF)
+    store16(ip + 8, (TTL << 8) | protocol_number)
+    store16(ip + 10, finish(sums))
+    store32(ip + 12, source_address)
+    store32(ip + 16, destination_address)
