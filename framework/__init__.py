@@ -1,0 +1,1 @@
+"""Between stack and application: channels, lwsockets, handlers, workers and their supervisor."""

@@ -1,0 +1,169 @@
+"""Finds a Handler class: FILE.py:Name, module:Name, the name of an entry point in `mpserve.apps`, or a class itself.
+
+`target_of` is the way back: a text from which another process finds the same class.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mpserve.dataplane.errors import SetupError
+from mpserve.framework.options import suggestion
+
+if TYPE_CHECKING:
+    from mpserve.framework.handler import Handler
+
+ENTRY_POINTS = "mpserve.apps"
+CALLBACKS = (
+    "on_start on_stop on_accept on_connect on_data on_eof on_writable on_timeout on_close on_message on_batch".split()
+)
+
+
+def find_handler(target: str) -> type[Handler]:
+    """The Handler class that `target` names. Raises SetupError: one line with what is wrong and what there is."""
+    where, _, name = target.rpartition(":") if ":" in target else (target, "", "")
+    if where.endswith(".py"):
+        return _pick(_import_file(where, target), name, target, where)
+    if ":" in target:
+        return _pick(_import_module(where, target), name, target, where)
+    return _from_entry_point(target)
+
+
+def _import_file(path: str, target: str) -> ModuleType:
+    """Import a file as `python FILE` would find it: its folder first on the path. Once a process."""
+    full = os.path.realpath(path)
+    if not os.path.isfile(full):
+        raise SetupError(f"there is no file {path}: type mpserve run FILE.py:Name with a file that exists")
+    for module in list(sys.modules.values()):
+        if getattr(module, "__mpserve_file__", None) == full:
+            return module
+    stem = os.path.splitext(os.path.basename(full))[0]
+    name = stem if importlib.util.find_spec(stem) is None else f"{stem}_handler"
+    spec = importlib.util.spec_from_file_location(name, full)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__dict__["__mpserve_file__"] = full
+    _put_first_on_path(os.path.dirname(full))
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        raise _import_error(target, error) from error
+    return module
+
+
+def _import_module(name: str, target: str) -> ModuleType:
+    _put_first_on_path(os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        raise _import_error(target, error) from error
+
+
+def _put_first_on_path(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _import_error(target: str, error: BaseException) -> BaseException:
+    """What the user's module raised, as one line with the place in it."""
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    if isinstance(error, SyntaxError):
+        return SetupError(f"can't import {target}: {error.filename}, line {error.lineno}: {error.msg}")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    place = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames[1:] else ""
+    words = str(error).splitlines() or [""]
+    return SetupError(f"can't import {target}: {place}{type(error).__name__}: {words[0]}")
+
+
+def _pick(module: ModuleType, name: str, target: str, where: str) -> type[Handler]:
+    there = _handlers_in(module)
+    listed = ", ".join(f"{where}:{handler}" for handler in there)
+    if not name:
+        if len(there) == 1:
+            return _checked(next(iter(there.values())))
+        raise SetupError(f"{target} has {len(there)} handlers: type one of {listed}" if there else _no_handler(target))
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        near = suggestion(name, there)
+        raise SetupError(f"{where} has no {name!r}{near}; " + (f"it has {listed}" if there else _no_handler(where)))
+    if not _is_handler(found):
+        raise SetupError(f"{target} is no mpserve.Handler; " + (f"there is {listed}" if there else _no_handler(where)))
+    return _checked(found)
+
+
+def _no_handler(where: str) -> str:
+    return f"{where} has no Handler: define class NAME(mpserve.Handler) in it"
+
+
+def _is_handler(found: Any) -> bool:
+    from mpserve.framework.handler import Handler
+
+    return isinstance(found, type) and issubclass(found, Handler) and found is not Handler
+
+
+def _handlers_in(module: ModuleType) -> dict[str, type[Handler]]:
+    """The handlers that a module defines; where it defines none, those that it offers."""
+    every = {name: found for name, found in vars(module).items() if _is_handler(found) and not name.startswith("_")}
+    own = {name: found for name, found in every.items() if found.__module__ == module.__name__}
+    return own or every
+
+
+def _from_entry_point(name: str) -> type[Handler]:
+    there = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    if name not in there:
+        listed = ", ".join(sorted(there)) or "none"
+        raise SetupError(
+            f"nothing is called {name!r}{suggestion(name, there)}: type FILE.py:Name, module:Name or an installed "
+            f"application ({listed})"
+        )
+    try:
+        found = there[name].load()
+    except BaseException as error:
+        raise _import_error(name, error) from error
+    if not _is_handler(found):
+        raise SetupError(f"{name} is a command of its own: type mpserve {name}")
+    return _checked(found)
+
+
+def _checked(handler: type[Handler]) -> type[Handler]:
+    """Refuse what this version would not call."""
+    for callback in CALLBACKS:
+        if inspect.iscoroutinefunction(getattr(handler, callback, None)):
+            raise SetupError(f"{handler.__name__}.{callback} is async: callbacks are plain functions, so type def")
+    if inspect.iscoroutinefunction(getattr(handler, "handle", None)):
+        raise SetupError(f"{handler.__name__}.handle is async, which is not supported yet: define on_data instead")
+    return handler
+
+
+def target_of(handler: type[Handler] | str) -> str:
+    """A text by which `find_handler` finds this class in another process. SetupError for one made in a function."""
+    if isinstance(handler, str):
+        return handler
+    if not _is_handler(handler):
+        raise SetupError(f"{handler!r} is no handler class: pass a subclass of mpserve.Handler, not an instance")
+    if "<locals>" in handler.__qualname__:
+        raise SetupError(f"{handler.__qualname__} is made inside a function: define it at the top of a module")
+    module = sys.modules[handler.__module__]
+    file = getattr(module, "__mpserve_file__", None) or (
+        getattr(module, "__file__", None) if handler.__module__ == "__main__" else None
+    )
+    if file:
+        return f"{os.path.realpath(file)}:{handler.__qualname__}"
+    if handler.__module__ == "__main__":
+        raise SetupError(
+            f"{handler.__name__} was typed at a prompt: put it in a file, so that the worker can import it"
+        )
+    return f"{handler.__module__}:{handler.__qualname__}"

@@ -1,0 +1,215 @@
+"""`LwSocket`: a connection of our stack as a handler sees it. No file descriptor stands behind it.
+
+A socket puts commands into its worker's batch; nothing is sent before the callback returns. What the stack's send buffer
+has no room for waits here and follows as it drains.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from mpserve.dataplane.events import OP_BITS, Command
+from mpserve.framework.errors import Closed
+
+if TYPE_CHECKING:
+    from mpserve.framework.worker import Worker
+
+CREDIT = 16_384  # bytes that a socket may write before it looks at the send buffer again
+
+WRITE, SHUTDOWN, CLOSE, ABORT = int(Command.WRITE), int(Command.SHUTDOWN), int(Command.CLOSE), int(Command.ABORT)
+PAUSE, RESUME, TIMEOUT, WANT_WRITABLE = (
+    int(c) for c in (Command.PAUSE, Command.RESUME, Command.TIMEOUT, Command.WANT_WRITABLE)
+)
+_ARGUMENT = struct.Struct("<q").pack
+_NONE = _ARGUMENT(0)
+
+OPEN, SHUT, CLOSING, GONE = range(4)  # SHUT: no more writes; CLOSING: closed by us, not over; GONE: over
+
+
+class LwSocket:
+    """A lightweight socket, made by the worker. `cookie` is the user's own."""
+
+    __slots__ = (
+        "_backlog",
+        "_credit",
+        "_finish",
+        "_put_payload",
+        "_put_word",
+        "_slot",
+        "_state",
+        "_waiting",
+        "_word",
+        "_worker",
+        "cookie",
+    )
+
+    def __init__(self, worker: Worker, slot: int, handle: int) -> None:
+        self._worker = worker
+        self._put_word, self._put_payload = worker.channel.words.append, worker.channel.payloads.append
+        self._backlog: deque[memoryview] | None = None
+        self._reuse(slot, handle)
+
+    def _reuse(self, slot: int, handle: int) -> None:
+        self._slot = slot
+        self._word = handle << OP_BITS
+        self._credit = CREDIT
+        self._state = OPEN
+        self._waiting = False  # a write answered False, and on_writable is owed
+        self._finish = -1  # SHUTDOWN or CLOSE, to follow the backlog
+        self.cookie: Any = None
+
+    def __repr__(self) -> str:
+        return f"<LwSocket {self._word >> OP_BITS:#x} {('open', 'shut', 'closing', 'closed')[self._state]}>"
+
+    # -- writing
+
+    def write(self, data: bytes | bytearray | memoryview) -> bool:
+        """Send bytes, all of them. False: more is buffered than should be; wait for `on_writable` before writing on.
+
+        The data is copied before `write` returns, unless it is `bytes`. Raises Closed after close, shutdown or abort, and
+        TypeError for anything but bytes. A peer that leaves more than the hard limit unread is aborted.
+        """
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))
+        credit = self._credit - len(data)
+        if credit < 0:
+            return self._write_checked(data)
+        self._credit = credit
+        self._put_word(self._word)
+        self._put_payload(data)
+        return True
+
+    def writev(self, parts: list[bytes] | tuple[bytes, ...]) -> bool:
+        """`write` of several pieces, as one."""
+        return self.write(b"".join(parts))
+
+    def _write_checked(self, data: bytes) -> bool:
+        """The way of a write that may not fit: looks at the send buffer, keeps here what must wait."""
+        if self._state != OPEN:
+            raise Closed("the socket was closed or shut down")
+        if self._backlog:
+            self._backlog.append(memoryview(data))
+        else:
+            room = self._worker.send_room(self)
+            if len(data) <= room:
+                self._put_word(self._word)
+                self._put_payload(data)
+                self._credit = min(CREDIT, room - len(data))
+                return True
+            self._backlog = deque([memoryview(data)])
+            self._feed(room)
+            self._command(WANT_WRITABLE)
+        self._credit = -1 if not data else 0
+        self._waiting = True
+        self._worker.check_hard_limit(self)
+        return False
+
+    def _feed(self, room: int) -> None:
+        """Move up to `room` bytes from the backlog into the batch."""
+        while self._backlog and room > 0:
+            part = self._backlog.popleft()
+            if len(part) > room:
+                self._backlog.appendleft(part[room:])
+                part = part[:room]
+            self._put_word(self._word)
+            self._put_payload(bytes(part))
+            room -= len(part)
+
+    def _drained(self) -> bool:
+        """The send buffer has room again. True if `on_writable` is due."""
+        if self._backlog:
+            self._feed(self._worker.send_room(self))
+            if self._backlog:
+                self._command(WANT_WRITABLE)
+                return False
+        if self._finish >= 0:
+            self._command(self._finish)
+            self._finish = -1
+        due = self._waiting and self._state == OPEN
+        self._waiting = False
+        return due
+
+    def _command(self, op: int, argument: bytes = _NONE) -> None:
+        self._put_word(self._word | op)
+        self._put_payload(argument)
+
+    def _require_open(self) -> None:
+        if self._state >= CLOSING:
+            raise Closed("the socket was closed")
+
+    def _end_writing(self, op: int) -> None:
+        self._credit = -1
+        if self._backlog:
+            self._finish = op
+        else:
+            self._command(op)
+
+    # -- ending
+
+    def shutdown(self) -> None:
+        """Send FIN after what was written; the peer may go on sending."""
+        self._require_open()
+        if self._state == OPEN:
+            self._state = SHUT
+            self._end_writing(SHUTDOWN)
+
+    def close(self) -> None:
+        """Send what was written, then FIN; what still arrives is dropped. `on_close` follows. Twice is once."""
+        if self._state < CLOSING:
+            self._state = CLOSING
+            self._worker.forget(self)
+            self._end_writing(CLOSE)
+
+    def abort(self) -> None:
+        """Send RST and forget what was written. Twice is once."""
+        if self._state != GONE:
+            if self._state < CLOSING:
+                self._worker.forget(self)
+            self._state = CLOSING
+            self._credit = -1
+            self._backlog = None
+            self._finish = -1
+            self._command(ABORT)
+
+    # -- reading
+
+    def pause(self) -> None:
+        """Take no more data; the peer's window closes when the receive buffer is full."""
+        self._require_open()
+        self._command(PAUSE)
+
+    def resume(self) -> None:
+        """Take data again."""
+        self._require_open()
+        self._command(RESUME)
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """Have `on_timeout` called whenever nothing has arrived for so long. None: never."""
+        self._require_open()
+        if seconds is not None and seconds <= 0:
+            raise ValueError(f"a timeout of {seconds} s: give more than 0, or None for none")
+        self._command(TIMEOUT, _ARGUMENT(int(seconds * 1e6)) if seconds else _NONE)
+
+    # -- facts
+
+    @property
+    def closed(self) -> bool:
+        """Whether close, abort or the end of the connection came."""
+        return self._state >= CLOSING
+
+    @property
+    def peername(self) -> tuple[str, int]:
+        """(address, port) of the peer."""
+        return self._worker.names(self._slot)[0]
+
+    @property
+    def sockname(self) -> tuple[str, int]:
+        """(address, port) of this side."""
+        return self._worker.names(self._slot)[1]
+
+    @property
+    def listener(self) -> tuple[str, int]:
+        """(address, port) of the listener that accepted the connection; '' stands for any address."""
+        return self._worker.listener_of(self._slot)

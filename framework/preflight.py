@@ -1,0 +1,91 @@
+"""What can be refused before anything is compiled, made or opened: a privilege, a driver, an option a device lacks."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+
+from mpserve.dataplane import device_checks, links, rootless
+from mpserve.dataplane.device import DeviceSpec
+from mpserve.dataplane.device_arguments import memory_mb as device_memory_mb
+from mpserve.dataplane.errors import SetupError
+from mpserve.framework.config import Config
+
+BLOCK_BYTES = 2048
+CONNECTION_BYTES = 640  # hot and cold record, timer, flow table and queues
+
+
+def check(config: Config, spec: DeviceSpec) -> None:
+    """Raises SetupError for what `spec` can't honour or this machine lacks. Makes nothing."""
+    _check_options(config, spec)
+    check_binding()
+    _check_hugepages(config)
+    device_checks.check_memory(spec, memory_mb(config, spec))
+    if config.publish and rootless.is_needed(spec):
+        return  # to be checked again in the namespace
+    device_checks.check_privilege(spec)
+    device_checks.check_installed(spec)
+    if spec.driver.interface == "given":
+        device_checks.check_interface_exists(spec)
+        if not config.take_over:
+            device_checks.check_may_take(spec)
+            device_checks.check_address_is_free(config.address)
+    elif spec.driver.interface == "made":
+        _check_made(config, spec)
+
+
+def check_binding() -> None:
+    """pydpdk's extension is there. Looks without loading it: DPDK has no place in the supervisor."""
+    found = importlib.util.find_spec("pydpdk")
+    folders = list(found.submodule_search_locations or []) if found is not None else []
+    if not any(glob.glob(f"{glob.escape(folder)}/_dpdk*.so") for folder in folders):
+        raise SetupError(
+            "serving needs DPDK and pydpdk was installed without it: apt-get install libdpdk-dev pkg-config gcc, "
+            "then install mpserve again (make venv, or pip install --force-reinstall --no-deps)"
+        )
+
+
+def _check_made(config: Config, spec: DeviceSpec) -> None:
+    links.remove_stale()  # a crashed run's interface may still hold the address
+    if spec.kind == "tap":
+        device_checks.check_tun(spec)
+    links.kernel_address(config.address, config.prefix_length)
+    device_checks.check_subnet_is_free(config.address, config.prefix_length)
+    if spec.name:
+        device_checks.check_name_is_free(spec, spec.name)
+
+
+def _check_options(config: Config, spec: DeviceSpec) -> None:
+    """Options that this kind of device can't honour."""
+    if config.take_over and spec.driver.interface != "given":
+        raise SetupError(
+            f"--take-over is for an interface that exists, and --device {spec} is none: leave it out, "
+            "or take --device af_packet:IFACE"
+        )
+    if config.publish and spec.driver.interface != "made":
+        raise SetupError(f"--publish reaches the server through the kernel's end of a veth or tap, and {spec} has none")
+    if config.gateway and spec.driver.interface == "made":
+        raise SetupError(
+            f"--gateway is of no use on --device {spec}, where the only neighbour is this machine: leave it out"
+        )
+
+
+def _check_hugepages(config: Config) -> None:
+    if config.hugepages != "on":
+        return
+    free = 0
+    for path in glob.glob("/sys/kernel/mm/hugepages/*/free_hugepages"):
+        with open(path) as file:
+            free += int(file.read())
+    if not free:
+        raise SetupError(
+            "--hugepages on: none are free; as root type: echo 512 > "
+            "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages (or leave --hugepages out)"
+        )
+
+
+def memory_mb(config: Config, spec: DeviceSpec) -> int:
+    """MiB that one worker takes: its tables and blocks, DPDK's pools, and the interpreter with its compiler."""
+    limits = config.make_limits()
+    tables = limits.max_connections * CONNECTION_BYTES + limits.blocks * BLOCK_BYTES + limits.time_wait * 96
+    return tables // (1 << 20) + device_memory_mb(spec) + 160

@@ -1,0 +1,183 @@
+"""The worker process: `python -m mpserve.framework.process CONTROL-FD PARENT-PID ROLE`, started by the supervisor only.
+
+It imports everything first and then waits, so that one can be kept in reserve. Lines of JSON both ways:
+stdin    {"event": "prepare"}                 load the compiled units (compiled before); ROLE spare needs no telling
+         {"event": "start", "target": ...}    open the device and serve
+control  {"event": "imported", "missing": []} waiting; these units have to be compiled first
+         {"event": "prepared"}                units are loaded
+         {"event": "progress", ...}           ROLE compile: name, done, total
+         {"event": "ready", "device": ...}    serving
+         {"event": "refused", "message": ...} a SetupError
+Its logging goes to stderr, which the supervisor passes on. It ends with its supervisor, draining.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from mpserve.dataplane.device import Device
+    from mpserve.framework.config import Config
+    from mpserve.framework.handler import Handler
+
+PR_SET_PDEATHSIG = 1
+SPARE_WAITS_SECONDS = 1.0  # a spare leaves the cores to the worker that has just begun, unless it is needed at once
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel send SIGTERM, which drains, when the supervisor is gone; leave at once if it is already."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+class Control:
+    """The way up to the supervisor."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        self._file: TextIO = os.fdopen(descriptor, "w")
+
+    def say(self, event: str, **fields: Any) -> None:
+        self._file.write(json.dumps({"event": event, **fields}) + "\n")
+        self._file.flush()
+
+
+def import_everything() -> list[str]:
+    """Load what serving needs, but nothing of the user's; the names of the units that aren't compiled yet."""
+    import mpserve.dataplane.device_port
+    import mpserve.framework.worker  # noqa: F401
+    from mpserve.dataplane import jit
+    from mpserve.dataplane.errors import SetupError
+
+    try:
+        import pydpdk  # noqa: F401
+    except ImportError as error:
+        raise SetupError(f"serving needs DPDK: {error}") from None
+
+    return [unit.name for unit in jit.units() if not unit.is_cached()]
+
+
+def load_units() -> None:
+    from mpserve.dataplane import jit
+
+    for unit in jit.units():
+        unit.address  # noqa: B018  # loaded by asking
+
+
+def compile_units(control: Control) -> None:
+    from mpserve.dataplane import jit
+
+    jit.warm(lambda name, done, total: control.say("progress", name=name, done=done, total=total))
+
+
+def serve(control: Control, order: dict[str, Any]) -> None:
+    """Open the device, make the handler, run the worker until SIGTERM."""
+    from mpserve.dataplane.device import open_device, parse_device
+    from mpserve.dataplane.layout import BLOCK_BYTES
+    from mpserve.framework import log
+    from mpserve.framework.config import Config
+    from mpserve.framework.load import find_handler
+    from mpserve.framework.options import parse_options
+
+    config = Config(**order["config"])
+    log.set_up(config.verbose)
+    os.sched_setaffinity(0, {order["core"]})
+    handler_class = find_handler(order["target"])
+    handler = handler_class(**parse_options(handler_class, order["options"]))
+    device = open_device(
+        parse_device(order["device"]),
+        file_prefix=order["file_prefix"],
+        hugepages=config.hugepages,
+        block_bytes=config.make_limits().blocks * BLOCK_BYTES,
+    )
+    try:
+        _run(control, order, config, handler, device)
+    finally:
+        device.close()
+
+
+def _run(control: Control, order: dict[str, Any], config: Config, handler: Handler, device: Device) -> None:
+    from mpserve.framework import log
+    from mpserve.framework.worker import Worker
+
+    worker = Worker(
+        handler,
+        device,
+        ip=config.address,
+        prefix_length=config.prefix_length,
+        listen=config.listeners,
+        gateway=config.gateway,
+        core=order["core"],
+        busy_poll=config.busy_poll,
+        idle_spin_us=config.idle_spin_us,
+        limits=config.make_limits(),
+        log=log.logger(f"mpserve.worker{order['core']}"),
+        record=config.record,
+        counters=order["counters"],
+        on_ready=lambda: control.say("ready", device=device.description, mac=device.mac.hex(":"), mtu=device.mtu),
+    )
+    _stop_on_sigterm(worker, config.grace_seconds)
+    try:
+        worker.run()
+    finally:
+        worker.close()
+
+
+def _stop_on_sigterm(worker: Any, grace_seconds: float) -> None:
+    """Stop on SIGTERM; when stopping takes too long and no supervisor is left to kill us, the alarm does."""
+
+    def stop(*_: object) -> None:
+        signal.alarm(int(grace_seconds) + 2)
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def prepare(control: Control, role: str) -> None:
+    """Get ready to be told what to serve. Without units that load, the supervisor decides about compiling."""
+    if role == "spare":
+        select.select([sys.stdin], [], [], SPARE_WAITS_SECONDS)
+    missing = import_everything()
+    control.say("imported", missing=missing)
+    if role == "spare" and not missing:
+        load_units()
+
+
+def obey(control: Control) -> None:
+    """Do what the lines on stdin say; without a line, nobody needs this process any more."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        if order["event"] == "start":
+            serve(control, order)
+            return
+        load_units()
+        control.say("prepared")
+
+
+def main(arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with(int(arguments[1]))
+    control = Control(int(arguments[0]))
+    from mpserve.dataplane.errors import SetupError
+
+    try:
+        if arguments[2] == "compile":
+            compile_units(control)
+        else:
+            prepare(control, arguments[2])
+            obey(control)
+    except SetupError as error:
+        control.say("refused", message=str(error))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,417 @@
+"""`Worker`: one core's poll loop, from completion events to a handler's callbacks and back."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import logging
+import math
+import os
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from mpserve.dataplane.errors import DeviceError, SetupError
+from mpserve.dataplane.events import ACCEPT, CLOSED, EOF, READ, SLOT_BITS, WRITABLE, Reason
+from mpserve.dataplane.jit import CHECKS
+from mpserve.dataplane.layout import BLOCK_BYTES, NEVER, Core
+from mpserve.dataplane.limits import DEFAULTS, Limits
+from mpserve.framework.channel import IDLE, Channel
+from mpserve.framework.handler import Handler
+from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
+from mpserve.framework.machine import Machine
+from mpserve.framework.record import Recorder
+from mpserve.framework.timers import Timer, Timers
+
+HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
+DEVICE_ERRORS = 300  # looks at a descriptor in error, 10 ms apart, before the worker gives up
+NAP_SECONDS = 0.001  # between looks at a device that has no descriptor to sleep on
+WRITE_HARD_LIMIT = 64 << 20  # bytes that one socket may hold back for a slow reader
+
+
+class Worker:
+    """Owns a Core on a device and runs a handler on it, on the thread that calls `run`.
+
+    `listen` is a list of (address, port); an empty address means any of ours. Raises SetupError for what can't be had.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        device: Any,
+        *,
+        ip: str,
+        prefix_length: int = 24,
+        listen: list[tuple[str, int]],
+        gateway: str | None = None,
+        core: int = 0,
+        busy_poll: bool = False,
+        idle_spin_us: int = 200,
+        limits: Limits = DEFAULTS,
+        log: logging.Logger | None = None,
+        record: str | None = None,
+        counters: str | None = None,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self.handler, self.device, self.core = handler, device, core
+        self.log = log or logging.getLogger("mpserve.worker")
+        self._machine = Machine(device, limits, ip=ip, prefix_length=prefix_length, gateway=gateway, counters=counters)
+        memory = self.memory
+        memory.record.idle_spin_us = NEVER if busy_poll else idle_spin_us
+        self.channel = Channel(memory)
+        self._listeners = {self.channel.listen(port, address or None): (address, port) for address, port in listen}
+        self._recorder = Recorder(memory, record) if record else None
+        self._sockets: list[LwSocket | None] = [None] * limits.max_connections
+        self._closing: dict[int, LwSocket] = {}
+        self._spare: list[LwSocket] = []
+        tcbs = memory.arrays["tcbs"]
+        self._queued_column, self._generations = tcbs.snd_queued, tcbs.generation
+        self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
+        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+        self._stopping = False
+        self._device_errors = 0
+        self._next_timer, self._renew_at = math.inf, -1.0
+        self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
+        self._on_ready = on_ready
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._idle_poll = self._make_poll(device.wait_fds)
+        self.handler_errors = 0
+        self._batch = getattr(handler, "on_batch", None)
+        if self._batch is not None and type(handler).on_data is not Handler.on_data:
+            raise SetupError(f"{type(handler).__name__} defines both on_data and on_batch: keep one of them")
+
+    @property
+    def memory(self) -> Core:
+        """The core's memory."""
+        return self._machine.core
+
+    def _make_poll(self, wait_fds: list[int]) -> select.poll:
+        poll = select.poll()
+        for fd in (self._wake, *wait_fds):
+            poll.register(fd, select.POLLIN)
+        return poll
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Turn until `stop`. An exception of `on_start` comes out; others are logged and abort their connection."""
+        self.handler.on_start(self)
+        self.channel.announce()
+        if self._on_ready is not None:
+            self._on_ready()
+        try:
+            while not self._stopping:
+                self.step()
+        finally:
+            self._finish()
+
+    def step(self, sleep: bool = True) -> int:
+        """One batch: the stack's turn, the callbacks of its events, the calls that are due. How many events there were."""
+        channel = self.channel
+        if self.now >= self._renew_at:
+            self._schedule_return()
+        count = channel.turn()
+        self.now = channel.now_us / 1e6
+        if count > 0:
+            self._dispatch(count)
+        elif count == IDLE and sleep and not self._stopping and not channel.words:
+            self._sleep()
+        if self._calls:
+            self._run_calls()
+        if self.now >= self._next_timer:
+            self._run_timers()
+        if self._recorder is not None:
+            self._recorder.drain()
+        if CHECKS:
+            self.memory.check()
+        return max(count, 0)
+
+    def _schedule_return(self) -> None:
+        """Have compiled code come back for the next timer, and for signals; looked at again in half that time."""
+        self._renew_at = self.now + HOUSEKEEPING_SECONDS / 2
+        until = min(self.now + HOUSEKEEPING_SECONDS, self._next_timer)
+        self.channel.set_return_at(int(until * 1e6) + 1)
+
+    def _finish(self) -> None:
+        try:
+            self.handler.on_stop()
+        except Exception:
+            self._log_error("on_stop")
+        self.drain()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._recorder is not None:
+            self._recorder.close()
+
+    def drain(self, seconds: float = 0.2) -> None:
+        """Close every connection and give their last frames a little time to leave."""
+        for sock in filter(None, self._sockets):
+            sock.close()
+        until = time.monotonic() + seconds
+        self.memory.record.idle_spin_us = 0  # come back whenever nothing happens
+        while True:
+            self.channel.set_return_at(self.channel.now_us)
+            self.channel.turn()
+            if time.monotonic() > until or not (self.memory.record.output_count or self.memory.record.tx_count):
+                break
+
+    def close(self) -> None:
+        """Give the core's memory back; `run` has returned."""
+        self.channel.close()
+        self._machine.close()
+        os.close(self._wake)
+
+    def stop(self) -> None:
+        """Let `run` return. May be called from any thread and from a signal handler."""
+        self._stopping = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def _sleep(self) -> None:
+        """Wait for a frame, a call from another thread, or the next deadline of the stack or of a timer."""
+        record = self.memory.record
+        now = self.channel.now_us
+        until = int(record.sleep_until)
+        if self._next_timer < math.inf:
+            until = min(until, int(self._next_timer * 1e6))
+        wait = max(until - now, 0) / 1e6
+        if record.tx_count or record.output_count or not self.device.wait_fds:
+            wait = min(wait, NAP_SECONDS)
+        if self._calls or self._stopping or wait == 0:
+            return
+        self.memory.counters.sleeps += 1
+        ready = self._idle_poll.poll(wait * 1000)
+        if ready:
+            record.idle_since = 0  # what woke us is about to be seen: spin again
+            self._check_device(ready)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+
+    def _check_device(self, ready: list[tuple[int, int]]) -> None:
+        """An interface that is down or gone has its descriptor in error at every look: wait a little, and at last give up."""
+        if not any(fd != self._wake and state & ~select.POLLIN for fd, state in ready):
+            self._device_errors = 0
+            return
+        self._device_errors += 1
+        if self._device_errors > DEVICE_ERRORS:
+            name = self.device.description or self.device.spec
+            raise DeviceError(f"the interface of {name} is gone: start again when it is back")
+        time.sleep(10 * NAP_SECONDS)
+
+    # -- events to callbacks
+
+    def _dispatch(self, count: int) -> None:
+        """The callbacks of a batch. After an exception, the batch goes on with the next event."""
+        channel = self.channel
+        blob = channel.payload()
+        rows = channel.events(count)
+        dispatch = self._dispatch_rows if self._batch is None else self._dispatch_batch
+        while not dispatch(rows, blob):
+            pass
+
+    def _dispatch_rows(self, rows: Any, blob: bytes) -> bool:
+        """Call back for each event; False if one raised, the rest of `rows` still to come."""
+        sockets, on_data = self._sockets, self.handler.on_data
+        slot = 0
+        try:
+            for kind, slot, start, end in rows:
+                if kind == READ:
+                    sock = sockets[slot]
+                    if sock is not None:
+                        on_data(sock, blob[start:end])
+                else:
+                    sock = None  # so that nobody but its table holds a socket that closes
+                    self._event(kind, slot, start)
+        except Exception:
+            self._abort_after_error("a callback", sockets[slot])
+            return False
+        return True
+
+    def _dispatch_batch(self, rows: Any, blob: bytes) -> bool:
+        """`on_batch` gets the reads of a batch at once; ends of connections come after it, accepts before."""
+        sockets = self._sockets
+        items: list[tuple[LwSocket, bytes]] = []
+        slot = 0
+        try:
+            for kind, slot, start, end in rows:
+                sock = sockets[slot]
+                if kind == READ:
+                    if sock is not None:
+                        items.append((sock, blob[start:end]))
+                    continue
+                sock = None
+                if kind != ACCEPT:
+                    self._give_batch(items)
+                self._event(kind, slot, start)
+        except Exception:
+            self._abort_after_error("a callback", sockets[slot])
+            self._give_batch(items)
+            return False
+        self._give_batch(items)
+        return True
+
+    def _give_batch(self, items: list[tuple[LwSocket, bytes]]) -> None:
+        """Call `on_batch` with what there is, and empty the list."""
+        if not items:
+            return
+        given = items.copy()
+        items.clear()
+        try:
+            self._batch(given)  # type: ignore[misc]
+        except Exception:
+            self._log_error("on_batch")
+            for sock, _ in given:
+                sock.abort()
+
+    def _event(self, kind: int, slot: int, a: int) -> None:
+        """Every event but READ."""
+        handler = self.handler
+        if kind == ACCEPT:
+            handler.on_accept(self._make_socket(slot))
+            return
+        if kind == CLOSED:
+            self._closed(slot, Reason(a))
+            return
+        sock = self._sockets[slot] or self._closing.get(slot)
+        if sock is None:
+            return
+        if kind == WRITABLE:
+            if sock._drained():
+                handler.on_writable(sock)
+        elif sock._state != CLOSING:
+            (handler.on_eof if kind == EOF else handler.on_timeout)(sock)
+
+    def _make_socket(self, slot: int) -> LwSocket:
+        handle = int(self._generations[slot]) << SLOT_BITS | slot
+        if self._spare:
+            sock = self._spare.pop()
+            sock._reuse(slot, handle)
+        else:
+            sock = LwSocket(self, slot, handle)
+        self._sockets[slot] = sock
+        return sock
+
+    def _closed(self, slot: int, reason: Reason) -> None:
+        """The connection is over: tell the handler, and keep the object if nobody else holds it."""
+        sock = self._sockets[slot] or self._closing.pop(slot, None)
+        self._sockets[slot] = None
+        if sock is None:
+            return
+        sock._state, sock._credit, sock._backlog = GONE, -1, None
+        try:
+            self.handler.on_close(sock, reason)
+        except Exception:
+            self._log_error("on_close")
+        sock.cookie = None
+        if sys.getrefcount(sock) == 2 and len(self._spare) < 4096:
+            self._spare.append(sock)
+
+    def _abort_after_error(self, where: str, sock: LwSocket | None) -> None:
+        self._log_error(where)
+        if sock is not None:
+            sock.abort()
+
+    def _log_error(self, where: str) -> None:
+        self.handler_errors += 1
+        self.log.exception("%s: exception in %s", type(self.handler).__name__, where)
+
+    # -- what sockets ask
+
+    def forget(self, sock: LwSocket) -> None:
+        """A socket was closed by the handler: no more callbacks but `on_close`."""
+        self._sockets[sock._slot] = None
+        self._closing[sock._slot] = sock
+
+    def send_room(self, sock: LwSocket) -> int:
+        """Bytes that the socket's send buffer and the pool of blocks have room for, this batch's writes counted."""
+        channel, record = self.channel, self.memory.record
+        pending = sum(len(p) for w, p in zip(channel.words, channel.payloads, strict=True) if w == sock._word)
+        room = int(record.sndbuf) - int(self._queued_column[sock._slot]) - pending
+        blocks = int(record.free_block_count) - sum(map(len, channel.payloads)) // (BLOCK_BYTES // 2)
+        return max(min(room, blocks * (BLOCK_BYTES // 2)), 0)
+
+    def check_hard_limit(self, sock: LwSocket) -> None:
+        """Give up a peer that doesn't read what is written."""
+        if sum(map(len, sock._backlog or ())) > WRITE_HARD_LIMIT:
+            self.memory.counters.slow_readers += 1
+            sock.abort()
+
+    def names(self, slot: int) -> tuple[tuple[str, int], tuple[str, int]]:
+        """((address, port) of the peer, (address, port) of this side)."""
+        conn = self.memory.arrays["conns"][slot]
+        ports = int(conn.ports)
+        return (dotted(int(conn.remote)), ports >> 16), (dotted(int(conn.local)), ports & 0xFFFF)
+
+    def listener_of(self, slot: int) -> tuple[str, int]:
+        return self._listeners[int(self.memory.arrays["conns"][slot].listener)]
+
+    # -- what handlers ask
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """The core's counters, by name."""
+        counters = self.memory.counters
+        found = {name: int(counters[name]) for name in counters.dtype.names}
+        return found | {"handler_errors": self.handler_errors}
+
+    def call_later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Timer:
+        """Call a function on this worker's thread after so many seconds."""
+        timer = self._timers.add(self.now + seconds, function, arguments)
+        self._next_timer = min(self._next_timer, timer.when)
+        self._renew_at = -1.0
+        return timer
+
+    def call_soon_threadsafe(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have a function called on this worker's thread; may be called from any thread."""
+        self._calls.append((function, arguments))
+        self._interrupt()
+
+    def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> concurrent.futures.Future[Any]:
+        """Run a function that may block in a thread; the future is completed on this worker's thread."""
+        if self._threads is None:
+            self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mpserve")
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                result = function(*arguments)
+            except BaseException as error:
+                self.call_soon_threadsafe(future.set_exception, error)
+            else:
+                self.call_soon_threadsafe(future.set_result, result)
+
+        self._threads.submit(run)
+        return future
+
+    @property
+    def calls_wait(self) -> bool:
+        """Whether calls from threads wait to be made."""
+        return bool(self._calls)
+
+    def _run_calls(self) -> None:
+        for _ in range(len(self._calls)):
+            function, arguments = self._calls.popleft()
+            self._guarded_call(function, arguments)
+
+    def _run_timers(self) -> None:
+        for timer in self._timers.due(self.now):
+            self._guarded_call(timer.function, timer.arguments)
+        self._next_timer = self._timers.next_at
+        self._renew_at = -1.0
+
+    def _guarded_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            function(*arguments)
+        except Exception:
+            self._log_error(getattr(function, "__qualname__", repr(function)))
+
+
+def dotted(address: int) -> str:
+    """The low 32 bits as an IPv4 address."""
+    return ".".join(str(address >> shift & 0xFF) for shift in (24, 16, 8, 0))
