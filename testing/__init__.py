@@ -1,0 +1,13 @@
+"""Test handlers in virtual time, with no root, NIC or DPDK.
+
+host = mpserve.testing.Host(Echo())
+client = host.connect()
+client.send(b"x")
+host.advance(1.0)
+assert client.recv() == b"x"
+"""
+
+from mpserve.testing.client import Client
+from mpserve.testing.host import Host
+
+__all__ = ["Client", "Host"]

@@ -1,0 +1,142 @@
+"""`Host`: a handler on the real stack, on a virtual wire, in virtual time. No root, no NIC, no DPDK, no sleep."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+from mpserve.dataplane.layout import NEVER
+from mpserve.dataplane.limits import Limits
+from mpserve.framework.handler import Handler
+from mpserve.framework.worker import Worker
+from mpserve.testing.client import Client
+from mpserve.testing.segment import Segment, arp_reply, parse_tcp
+from mpserve.testing.wire import Wire
+
+CLIENT_MAC = b"\x02\x00\x00\x00\x00\x01"
+STEP_SECONDS = 0.001
+
+
+class Host:
+    """Serves `handler` at 10.9.0.2. `loss`, `duplication` and `reordering` are shares (0 to 1) of frames, drawn by `seed`.
+
+    Keyword arguments that Limits knows (max_connections, sndbuf_bytes ...) are the core's bounds.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        port: int = 7,
+        ip: str = "10.9.0.2",
+        mtu: int = 1500,
+        loss: float = 0.0,
+        duplication: float = 0.0,
+        reordering: float = 0.0,
+        seed: int = 0,
+        log: logging.Logger | None = None,
+        **limits: Any,
+    ) -> None:
+        self.handler, self.ip, self.port = handler, ip, port
+        self._random = random.Random(seed)
+        self._loss, self._duplication, self._reordering = loss, duplication, reordering
+        self._wire = Wire(mtu=mtu)
+        self.worker = Worker(
+            handler, self._wire, ip=ip, listen=[("", port)], limits=Limits(**limits), idle_spin_us=0, log=log
+        )
+        self._clients: dict[tuple[str, int], Client] = {}
+        self._next_port = 40_000
+        self._held: list[bytes] = []
+        self.record = self.worker.memory.record
+        self.record.return_at = NEVER
+        handler.on_start(self.worker)
+
+    # -- what a test does
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds."""
+        return int(self.record.now) / 1e6
+
+    def connect(self, port: int | None = None, *, source: str = "10.9.0.1", **client: Any) -> Client:
+        """Open a connection from `source` and let the handshake finish (on a lossy wire: as time passes)."""
+        self._next_port += 1
+        local = (source, self._next_port)
+        made = Client(self._arrive, local=local, remote=(self.ip, port or self.port), **client)
+        self._clients[local] = made
+        self.settle()
+        return made
+
+    def advance(self, seconds: float) -> None:
+        """Let virtual time pass; timers on both sides fire on the way."""
+        until = self.now + seconds
+        self.settle()
+        while self.now < until:
+            self.record.now = min(int(until * 1e6 + 0.5), int(self.record.now) + int(STEP_SECONDS * 1e6))
+            for client in list(self._clients.values()):
+                client.tick(self.now)
+            self.settle()
+            if self.now >= until - 1e-9:
+                break
+
+    def settle(self) -> None:
+        """Let everything that can happen now happen."""
+        for _ in range(100_000):
+            events = self.worker.step(sleep=False)
+            moved = self._carry()
+            if not events and not moved and not self._pending():
+                return
+        raise AssertionError("the host does not come to rest: a handler that writes for ever?")
+
+    def stop(self) -> None:
+        """`on_stop`, then the core's memory is given back. The host can't be used any more."""
+        self.handler.on_stop()
+        self.worker.close()
+        self._wire.close()
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """The core's counters, by name."""
+        return self.worker.stats
+
+    # -- the wire
+
+    def _pending(self) -> bool:
+        worker = self.worker
+        return bool(worker.channel.words or self._wire.waiting or self.record.notify_count or worker.calls_wait)
+
+    def _arrive(self, segment: Segment) -> None:
+        for frame in self._impaired(segment.frame(self._wire.mac, CLIENT_MAC)):
+            self._wire.deliver(frame)
+
+    def _impaired(self, frame: bytes) -> list[bytes]:
+        """What the wire makes of one frame."""
+        if self._random.random() < self._loss:
+            return []
+        frames = [frame, frame] if self._random.random() < self._duplication else [frame]
+        if self._random.random() < self._reordering:
+            self._held += frames
+            return []
+        released, self._held = self._held, []
+        return frames + released
+
+    def _carry(self) -> bool:
+        """Bring the stack's frames to the clients; whether there were any."""
+        frames = self._wire.collect()
+        for sent in frames:
+            if sent[12:14] == b"\x08\x06":
+                self._answer_arp(sent)
+                continue
+            segment = parse_tcp(sent)
+            if segment is None or self._random.random() < self._loss:
+                continue
+            client = self._clients.get((segment.destination, segment.dport))
+            if client is not None:
+                client.arrives(segment, self.now)
+        return bool(frames)
+
+    def _answer_arp(self, frame: bytes) -> None:
+        target = ".".join(map(str, frame[38:42]))
+        if frame[21] == 1:
+            self._wire.deliver(arp_reply(CLIENT_MAC, target, self._wire.mac, self.ip))

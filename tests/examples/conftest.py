@@ -1,0 +1,16 @@
+"""Loads the examples as `mpserve run FILE.py:Name` does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mpserve.framework.load import find_handler
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def example() -> Callable[[str], type]:
+    """`example("echo.py:Echo")` is the class."""
+    return lambda target: find_handler(str(EXAMPLES / target))

@@ -1,0 +1,74 @@
+"""The code in docs/handlers.md does what the page says."""
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mpserve
+
+PAGE = Path(__file__).parents[2] / "docs" / "handlers.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def names_of(block: str, **given: Any) -> dict[str, Any]:
+    """What a block defines."""
+    names: dict[str, Any] = {"mpserve": mpserve, "dataclass": dataclass, "Path": Path, **given}
+    exec(block, names)
+    return names
+
+
+def block_with(text: str) -> str:
+    [block] = [block for block in BLOCKS if text in block]
+    return block
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_can_be_read(block: str) -> None:
+    assert compile(block, str(PAGE), "exec")
+
+
+def test_the_first_handler_passes_the_last_test() -> None:
+    echo = names_of(BLOCKS[0])["Echo"]
+    names_of(block_with("def test_echo"), Echo=echo)["test_echo"]()
+
+
+def test_state_in_a_cookie(mpserve_host: Any) -> None:
+    host = mpserve_host(names_of(block_with("class Numbered"))["Numbered"]())
+    client = host.connect()
+    client.send(b"a\nb\nc")
+    host.settle()
+    assert client.recv() == b"1: a\n2: b\n"
+
+
+def test_options_are_taken() -> None:
+    assert names_of(block_with("class Chat"))["Chat"](motd=Path("x")).motd == Path("x")
+
+
+def test_back_pressure(mpserve_host: Any) -> None:
+    names = names_of(block_with("sock.pause()\n\n\ndef on_writable"))
+    handler = type("Slow", (mpserve.Handler,), {name: names[name] for name in ("on_data", "on_writable")})()
+    host = mpserve_host(handler, sndbuf_bytes=65536)
+    client = host.connect()
+    client.send(b"x" * 500_000)
+    host.advance(1.0)
+    assert client.recv() == b"x" * 500_000
+
+
+def test_work_in_a_thread(mpserve_host: Any) -> None:
+    names = names_of(block_with("run_in_thread"), look_up=lambda data: data.upper())
+    handler = type("Threaded", (mpserve.Handler,), {name: names[name] for name in ("on_data", "answer")})()
+    host = mpserve_host(handler)
+    handler.worker = host.worker
+    client = host.connect()
+    for word in (b"one", b"two"):
+        client.send(word)
+        reply, until = b"", time.monotonic() + 10
+        while not reply and time.monotonic() < until:
+            host.settle()
+            reply = client.recv()
+            time.sleep(0.001)
+        assert reply == word.upper()
