@@ -1,0 +1,224 @@
+"""A load generator over memif: N connections in a closed loop, an M-byte request and its M-byte reply at a time.
+
+`python -m benchmarks.generator --help`; it prints a line of JSON for each measurement. `memif_clients` is its TCP.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.memif_clients import (
+    BURST,
+    CLIENT,
+    FIRST_PORT,
+    GENERATOR,
+    LATENCY_BUCKETS,
+    LATENCY_SHIFT,
+    PAYLOAD,
+    QUEUE,
+    RAW_WINDOW,
+    WAITING,
+    generate,
+)
+from mpserve.dataplane.device import Device, open_device, parse_device
+from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.layout import COUNTER_NAMES, COUNTERS, ipv4
+from mpserve.dataplane.memory import allocate, write_bytes
+
+SERVER, CLIENT_ADDRESS = "10.9.0.2", "10.9.0.1"
+COUNTS = "requests failures retransmits resets opened busy_cycles cycles polls busy_polls frames".split()
+
+
+class Generator:
+    """The clients of one device. `measure` runs them for a time and says what came of it."""
+
+    def __init__(
+        self,
+        device: Device,
+        server_mac: bytes,
+        *,
+        message: int = 64,
+        most: int = 256,
+        one_shot: bool = False,
+        verify: bool = False,
+        raw: bool = False,
+    ) -> None:
+        from pydpdk import symbols, tsc_hz
+
+        self.hz = tsc_hz()
+        self.device = device
+        self._stride = (PAYLOAD + message + 63) // 64 * 64 + 64  # no power of two, for the caches' sake
+        self._arrays = {
+            "clients": allocate(CLIENT, most),
+            "pkts": allocate(np.int64, 2 * BURST),
+            "queued_pkts": allocate(np.int64, QUEUE + RAW_WINDOW),
+            "spare_pkts": allocate(np.int64, BURST),
+            "latency": allocate(np.int64, LATENCY_BUCKETS),
+        }
+        self._templates = allocate(np.uint8, self._stride * most)
+        self._generator = allocate(GENERATOR, 1)
+        self.record: Any = self._generator[0]
+        for name, array in self._arrays.items():
+            self.record[name] = array.ctypes.data
+        for name in ("rx", "tx", "alloc", "free", "queue", "pool"):
+            self.record[name] = getattr(device, name)
+        self.record.port = device.port_id
+        self.record.read_tsc = symbols.address("pydpdk_rdtsc")
+        self.record.mac = int.from_bytes(device.mac, "big")
+        self.record.server_mac = int.from_bytes(server_mac, "big")
+        self.record.address, self.record.server = ipv4(CLIENT_ADDRESS), ipv4(SERVER)
+        self.record.most, self.record.message, self.record.one_shot = most, message, int(one_shot)
+        self.record.verify, self.record.raw = int(verify), int(raw)
+        self.record.rto, self.record.scan_every = self.hz // 10, self.hz // 100
+        self._lay_clients(message)
+
+    def _lay_clients(self, message: int) -> None:
+        for index, client in enumerate(self._arrays["clients"]):
+            client.port = FIRST_PORT + index - int(self.record.most)
+            client.template = self._templates.ctypes.data + self._stride * index
+            text = f"{index:07d} ".encode() + bytes(range(32, 127)) * 16
+            write_bytes(int(client.template) + PAYLOAD, text[:message])
+
+    def _run(self, seconds: float) -> None:
+        from pydpdk.extension import lib
+
+        generate.call(self._generator.ctypes.data, lib.pydpdk_rdtsc() + int(seconds * self.hz))
+
+    def _start(self, deadline: float) -> None:
+        """Until every client has had a reply. SetupError if that takes too long."""
+        while self._is_starting():
+            if time.monotonic() > deadline:
+                raise SetupError(
+                    f"{self.record.requests} replies on {self.record.opened} connections, "
+                    f"{self.record.client_count} wanted: is a server listening on the other end?"
+                )
+            self._run(0.05)
+
+    def _is_starting(self) -> bool:
+        clients: Any = self._arrays["clients"][: self.record.client_count]
+        lost = not (self.record.raw or self.record.one_shot) and (clients.state != WAITING).any()
+        return bool(lost or self.record.requests == 0)
+
+    def measure(self, connections: int, seconds: float, warm_up: float, counters: np.ndarray | None) -> dict[str, Any]:
+        """Run `connections` clients, no fewer than before; what came of the `seconds` after the warm-up.
+
+        `counters` is the server's COUNTERS record, shared; SetupError if the server doesn't answer within 10 s.
+        """
+        self.record.client_count = connections
+        self._clear()
+        self._start(time.monotonic() + 10)
+        self._run(warm_up)
+        self._clear()
+        before = counters.copy() if counters is not None else None
+        self._run(seconds)
+        result = self._result(connections, seconds)
+        if counters is not None and before is not None:
+            result["server"] = {name: int(counters[name][0] - before[name][0]) for name in COUNTER_NAMES}
+        return result
+
+    def _clear(self) -> None:
+        for name in COUNTS:
+            self.record[name] = 0
+        self._arrays["latency"][:] = 0
+
+    def _result(self, connections: int, seconds: float) -> dict[str, Any]:
+        record = self.record
+        result: dict[str, Any] = {"connections": connections, "seconds": int(record.cycles) / self.hz}
+        result |= {name: int(record[name]) for name in COUNTS}
+        result["requests_per_second"] = int(record.requests) / result["seconds"]
+        result["generator_busy"] = int(record.busy_cycles) / int(record.cycles)
+        result["tsc_hz"] = self.hz
+        result |= {f"p{p}_us": self._percentile(p) for p in (50, 99)}
+        return result
+
+    def _percentile(self, percent: int) -> float:
+        sums = np.cumsum(self._arrays["latency"])
+        bucket = int(np.searchsorted(sums, sums[-1] * percent / 100))
+        return (bucket + 0.5) * (1 << LATENCY_SHIFT) / self.hz * 1e6
+
+
+@contextlib.contextmanager
+def hold_link(argv: list[str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """A generator process that is told to `--hold`; yields a function that waits for its results.
+
+    net_memif unmaps its memory in a thread of its own when the peer leaves, even in the middle of a burst (seen in DPDK
+    22.11: the poll loop then segfaults). So whoever starts both ends stops the server inside this block.
+    """
+    with subprocess.Popen([*argv, "--hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def results() -> list[dict[str, Any]]:
+            assert process.stdout is not None
+            count = len(argv[argv.index("--connections") + 1].split(","))
+            lines = [process.stdout.readline() for _ in range(count)]
+            if not all(lines):
+                raise SetupError(f"the generator failed: run it with {' '.join(argv)}")
+            return [json.loads(line) for line in lines]
+
+        yield results
+        process.communicate()
+
+
+def _measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    counters = np.memmap(options.counters, COUNTERS, "r", shape=(1,)) if options.counters else None
+    generate.address  # noqa: B018  compiled before the link is up
+    counts = [int(word) for word in options.connections.split(",")]
+    device = open_device(parse_device(f"memif:{options.socket},role=client"), file_prefix=f"generator{os.getpid()}")
+    try:
+        if options.cpu is not None:
+            os.sched_setaffinity(0, {options.cpu})  # this thread; DPDK's own go elsewhere
+        generator = Generator(
+            device,
+            bytes.fromhex(options.server_mac.replace(":", "")),
+            message=options.bytes,
+            most=max(counts),
+            one_shot=options.one_shot,
+            verify=options.verify,
+            raw=options.raw,
+        )
+        for connections in counts:
+            yield generator.measure(connections, options.seconds, options.warm_up, counters)
+        if options.hold:
+            sys.stdin.read()
+    finally:
+        device.close()
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("socket", type=Path, help="memif socket of the server")
+    parser.add_argument("--server-mac", required=True)
+    parser.add_argument("--connections", default="1,16,64,256", help="one measurement for each number")
+    parser.add_argument("--bytes", type=int, default=64, help="of a request and of its reply, at most 1460")
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--warm-up", type=float, default=0.3)
+    parser.add_argument("--one-shot", action="store_true", help="a connection for each request")
+    parser.add_argument("--verify", action="store_true", help="check checksums and content of replies too")
+    parser.add_argument("--raw", action="store_true", help="frames in place of TCP: the wire's limit")
+    parser.add_argument("--counters", type=Path, help="file of the server's counters")
+    parser.add_argument("--hold", action="store_true", help="keep the link until stdin ends: see `hold_link`")
+    parser.add_argument("--cpu", type=int, help="pin to this CPU")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = _parse()
+    try:
+        for result in _measurements(options):
+            print(json.dumps(result), flush=True)
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
