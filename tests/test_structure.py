@@ -1,7 +1,6 @@
 """How the code hangs together: who may import whom, what is imported as what, whether pyproject lists every package."""
 
 import ast
-import os
 import statistics
 import subprocess
 import sys
@@ -110,13 +109,6 @@ def test_pyproject_lists_the_packages_on_disk() -> None:
 def test_every_folder_with_sources_is_a_package() -> None:
     folders = {path.parent for path in sources()}
     assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
-
-
-def test_the_checkers_see_the_same_tree() -> None:
-    """`.typing/mpserve` is what mypy reads: a link for each top-level folder."""
-    links = {path.name: os.path.realpath(path) for path in (ROOT / ".typing" / "mpserve").iterdir()}
-    for folder in FOLDERS:
-        assert links[folder] == str(ROOT / folder)
 
 
 def test_importing_the_public_names_is_light() -> None:

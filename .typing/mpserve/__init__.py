@@ -1,1 +1,0 @@
-../../mpserve/__init__.py
