@@ -57,7 +57,7 @@ def command() -> list[str]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    paths = f"{ROOT}/.typing:{sysconfig.get_path('purelib')}"
+    paths = f"{ROOT}/.venv/packages:{sysconfig.get_path('purelib')}"
     return {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
