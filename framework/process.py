@@ -13,13 +13,17 @@ Its logging goes to stderr, which the supervisor passes on. It ends with its sup
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import select
 import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
+
+from mpserve.dataplane.device_checks import has_capability
 
 if TYPE_CHECKING:
     from mpserve.dataplane.device import Device
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from mpserve.framework.handler import Handler
 
 PR_SET_PDEATHSIG = 1
+CAP_SYS_NICE = 23
 SPARE_WAITS_SECONDS = 1.0  # a spare leaves the cores to the worker that has just begun, unless it is needed at once
 
 
@@ -140,14 +145,31 @@ def _stop_on_sigterm(worker: Any, grace_seconds: float) -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
+@contextlib.contextmanager
+def in_the_background() -> Iterator[None]:
+    """Run only when nobody else wants the core: a worker that polls on the same one would lose a time slice (4 ms) again
+    and again. Without CAP_SYS_NICE there is no way back, so then as before."""
+    may_come_back = has_capability(CAP_SYS_NICE)
+    if may_come_back:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        yield
+    finally:
+        if may_come_back:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def prepare(control: Control, role: str) -> None:
     """Get ready to be told what to serve. Without units that load, the supervisor decides about compiling."""
-    if role == "spare":
-        select.select([sys.stdin], [], [], SPARE_WAITS_SECONDS)
-    missing = import_everything()
-    control.say("imported", missing=missing)
-    if role == "spare" and not missing:
-        load_units()
+    if role != "spare":
+        control.say("imported", missing=import_everything())
+        return
+    select.select([sys.stdin], [], [], SPARE_WAITS_SECONDS)
+    with in_the_background():
+        missing = import_everything()
+        control.say("imported", missing=missing)
+        if not missing:
+            load_units()
 
 
 def obey(control: Control) -> None:

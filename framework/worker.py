@@ -28,7 +28,8 @@ from mpserve.framework.timers import Timer, Timers
 
 HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
 DEVICE_ERRORS = 300  # looks at a descriptor in error, 10 ms apart, before the worker gives up
-NAP_SECONDS = 0.001  # between looks at a device that has no descriptor to sleep on
+NAP_SECONDS = 0.001  # between looks at a device that has no descriptor to sleep on ...
+LONGEST_NAP_SECONDS = 0.004  # ... twice as long each time that nothing had happened
 WRITE_HARD_LIMIT = 64 << 20  # bytes that one socket may hold back for a slow reader
 
 
@@ -73,6 +74,7 @@ class Worker:
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
         self._stopping = False
         self._device_errors = 0
+        self._nap = NAP_SECONDS
         self._next_timer, self._renew_at = math.inf, -1.0
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
@@ -116,6 +118,7 @@ class Worker:
         count = channel.turn()
         self.now = channel.now_us / 1e6
         if count > 0:
+            self._nap = NAP_SECONDS
             self._dispatch(count)
         elif count == IDLE and sleep and not self._stopping and not channel.words:
             self._sleep()
@@ -181,8 +184,11 @@ class Worker:
         if self._next_timer < math.inf:
             until = min(until, int(self._next_timer * 1e6))
         wait = max(until - now, 0) / 1e6
-        if record.tx_count or record.output_count or not self.device.wait_fds:
+        if record.tx_count or record.output_count:
             wait = min(wait, NAP_SECONDS)
+        elif not self.device.wait_fds:
+            wait = min(wait, self._nap)
+            self._nap = min(2 * self._nap, LONGEST_NAP_SECONDS)
         if self._calls or self._stopping or wait == 0:
             return
         self.memory.counters.sleeps += 1

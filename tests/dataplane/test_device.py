@@ -111,7 +111,6 @@ def test_memory_is_huge_or_not() -> None:
 @pytest.mark.parametrize(
     ("text", "vdev"),
     [
-        ("af_xdp:e,force_copy=1", "net_af_xdp0,iface=e,start_queue=1,queue_count=1,force_copy=1"),
         ("af_packet:e,offloads=off", "net_af_packet0,iface=e,framesz=2048,blocksz=65536,framecnt=2048,qdisc_bypass=1"),
         ("af_packet:e,frames=33", "net_af_packet0,iface=e,framesz=65408,blocksz=2093056,framecnt=64,qdisc_bypass=1"),
         ("memif:/s", "net_memif0,role=server,socket=/s,socket-abstract=no,id=0,rsize=10,bsize=2048"),
@@ -122,6 +121,21 @@ def test_memory_is_huge_or_not() -> None:
 )
 def test_vdev(text: str, vdev: str) -> None:
     assert device_arguments.vdev(parse_device(text), 1) == vdev
+
+
+@pytest.mark.parametrize(
+    ("text", "hardware", "options"),
+    [
+        ("af_xdp:e,force_copy=1", True, ",force_copy=1"),
+        ("af_xdp:e,force_copy=1", False, ",force_copy=1,busy_budget=0"),
+        ("af_xdp:e,busy_budget=8", False, ",busy_budget=8"),
+    ],
+)
+def test_a_virtual_interface_is_not_busy_polled(
+    text: str, hardware: bool, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_arguments.kernel_link, "is_hardware", lambda name: hardware)
+    assert device_arguments.vdev(parse_device(text), 1) == "net_af_xdp0,iface=e,start_queue=1,queue_count=1" + options
 
 
 def test_only_frames_above_the_mtu_cost_large_mbufs() -> None:
