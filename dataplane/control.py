@@ -30,6 +30,8 @@ def owe_control(core, kind, remote, local, mac):
     control.length = 0
     control.mss = 0
     control.scale = -1
+    control.sack_ok = 0
+    control.ts_ok = 0
     return control
 
 

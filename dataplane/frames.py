@@ -7,12 +7,17 @@ from mpserve.dataplane.layout import BURST, NO_BLOCK, TX_ROWS, control_at, count
 from mpserve.dataplane.mbuf import data_address, set_frame_length
 from mpserve.dataplane.memory import call3, call4, copy, native64, store16
 from mpserve.dataplane.recorder import record_frame
+from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.options import control_options_length, write_control_options
+from mpserve.dataplane.tcp.sack import write_sack_option
 from mpserve.dataplane.tcp.sendbuf import copy_out
+from mpserve.dataplane.tcp.timestamps import timestamp
 from mpserve.dataplane.wire import arp, ethernet, ipv4, tcp
 from mpserve.dataplane.wire.checksum import finish, pseudo_sum
 
 _TCP_AT = ethernet.HEADER + ipv4.HEADER
-_PAYLOAD_AT = _TCP_AT + tcp.HEADER
+_OPTIONS_AT = _TCP_AT + tcp.HEADER
+_MOST_OPTIONS = 40
 
 
 @compiled
@@ -72,19 +77,34 @@ def _write_headers(core, frame, key, mac, payload_length):
 
 
 @compiled
-def send_segment(core, conn, mac, seq, ack, flag_bits, wnd, block, position, length):
+def _write_segment_options(core, tcb, conn, at, length):
+    """Timestamps, and on a segment without payload what was received out of order; (their length, partial sum)."""
+    used, total = 0, 0
+    if tcb.flags & flags.TIMESTAMPS:
+        total += tcp.write_timestamps(at, tcp.NOPS_TIMESTAMPS, timestamp(core, conn), tcb.ts_recent)
+        used = tcp.TIMESTAMPS_BYTES
+    if length == 0 and conn.ooo_head != NO_BLOCK and tcb.flags & flags.SACK:
+        more, more_total = write_sack_option(core, conn, at + used, _MOST_OPTIONS - used)
+        return used + more, total + more_total
+    return used, total
+
+
+@compiled
+def send_segment(core, tcb, conn, mac, seq, ack, flag_bits, wnd, block, position, length):
     """Build and queue one segment with `length` bytes from a place in the send buffer. (sent, block, position) after it."""
     mbuf = take_mbuf(core)
     if mbuf == 0:
         return False, block, position
     frame = data_address(mbuf)
-    total = _write_headers(core, frame, conn, mac, tcp.HEADER + length)
-    total += tcp.write(frame + _TCP_AT, _ports_out(conn.ports), seq, ack, tcp.HEADER, flag_bits, wnd)
+    options, total = _write_segment_options(core, tcb, conn, frame + _OPTIONS_AT, length)
+    header = tcp.HEADER + options
+    total += _write_headers(core, frame, conn, mac, header + length)
+    total += tcp.write(frame + _TCP_AT, _ports_out(conn.ports), seq, ack, header, flag_bits, wnd)
     if length > 0:
-        payload_sum, block, position = copy_out(core, block, position, frame + _PAYLOAD_AT, length)
+        payload_sum, block, position = copy_out(core, block, position, frame + _TCP_AT + header, length)
         total += payload_sum
     store16(frame + _TCP_AT + 16, finish(total))
-    queue_frame(core, mbuf, frame, _PAYLOAD_AT + length)
+    queue_frame(core, mbuf, frame, _TCP_AT + header + length)
     return True, block, position
 
 
@@ -110,12 +130,11 @@ def send_control(core, index):
 
 @compiled
 def _control_segment(core, frame, owed):
-    options = tcp.options_length(owed.mss, owed.scale)
-    header = tcp.HEADER + options
+    header = tcp.HEADER + control_options_length(owed)
     total = _write_headers(core, frame, owed, owed.mac, header)
     segment = frame + _TCP_AT
     total += tcp.write(segment, _ports_out(owed.ports), owed.seq, owed.ack, header, owed.flags, owed.wnd)
-    total += tcp.write_options(segment + tcp.HEADER, owed.mss, owed.scale)
+    total += write_control_options(segment + tcp.HEADER, owed)
     store16(segment + 16, finish(total))
     return _TCP_AT + header
 

@@ -175,6 +175,9 @@ def _fill_segment(core, seg, frame, ip, segment, length, offset):
     seg.length = length - offset
     seg.mss = 0
     seg.scale = -1
+    seg.sack_ok = 0
+    seg.ts_ok = 0
+    seg.sack_count = 0
     seg.mac = ethernet.source(frame)
 
 

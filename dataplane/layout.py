@@ -22,6 +22,7 @@ NO_BLOCK = -1
 WHEEL_BUCKETS = 4096
 COMMAND_ROWS = 4096
 CONTROL_ROWS = 256
+SACKED_RANGES = 16_384  # of all scoreboards together
 TX_ROWS = 1024
 NEIGHBOR_WAYS = 4
 LISTENERS = 64
@@ -76,6 +77,7 @@ TCB = _record(  # hot: at most 128 bytes
     ("rttvar_us", "i4"),
     ("rtt_seq", "u4"),
     ("retries", "i4"),
+    ("ts_recent", "u4"),  # RFC 7323 section 4.3
 )
 assert TCB.itemsize <= 128
 
@@ -95,7 +97,14 @@ CONN = _record(  # cold, by the same slot
     ("state_at", "i8"),
     ("mac", "i8"),
     ("reason", "i4"),
+    ("ooo_newest", "u4"),  # where the segment kept last begins: the first SACK block tells of it
+    ("ts_recent_at", "i8"),  # when ts_recent last changed
+    ("sack_head", "i4"),  # the scoreboard: what the peer has selectively acknowledged
+    ("sack_count", "i4"),
+    ("high_rxt", "u4"),  # RFC 6675: the end of what was retransmitted in this recovery
 )
+
+SACKED = _record(("start", "u4"), ("end", "u4"), ("next", "i4"))  # a range of a scoreboard
 
 SYN = _record(  # a SYN_RECEIVED connection in the backlog
     *KEY_FIELDS,
@@ -107,6 +116,9 @@ SYN = _record(  # a SYN_RECEIVED connection in the backlog
     ("listener", "i4"),
     ("retries", "i4"),
     ("used", "i4"),
+    ("sack_ok", "i4"),
+    ("ts_ok", "i4"),
+    ("ts_recent", "u4"),
     ("at", "i8"),
     ("mac", "i8"),
 )
@@ -117,6 +129,7 @@ TIME_WAIT = _record(  # 64 bytes an entry
     ("snd_nxt", "u4"),
     ("rcv_nxt", "u4"),
     ("refreshed", "i4"),
+    ("ts_recent", "u4"),  # 0: the connection had no timestamps
 )
 assert TIME_WAIT.itemsize <= 64
 
@@ -152,6 +165,12 @@ SEG = _record(  # the segment at hand; plain int64 so that arithmetic is
     ("length", "i8"),  # of the payload
     ("mss", "i8"),  # option, 0: absent
     ("scale", "i8"),  # option, -1: absent
+    ("sack_ok", "i8"),  # option SACK-permitted, 0: absent
+    ("ts_ok", "i8"),  # option timestamps, 0: absent
+    ("ts_val", "i8"),
+    ("ts_ecr", "i8"),
+    ("sacks", "i8"),  # address of the SACK option's blocks
+    ("sack_count", "i8"),
     ("mac", "i8"),  # the frame's source
 )
 
@@ -164,6 +183,10 @@ CONTROL = _record(  # a frame owed that belongs to no TCB
     ("wnd", "i8"),
     ("mss", "i8"),  # 0: no options
     ("scale", "i8"),  # -1: no window scale option
+    ("sack_ok", "i8"),
+    ("ts_ok", "i8"),
+    ("ts_val", "i8"),
+    ("ts_ecr", "i8"),
     ("mac", "i8"),
     ("block", "i8"),
     ("length", "i8"),
@@ -177,11 +200,11 @@ COUNTER_NAMES = (
     "drop_arp_malformed drop_ip_malformed drop_ip_checksum drop_ip_fragment drop_ip_options drop_ip_martian drop_ip_not_ours "
     "drop_ip_protocol drop_icmp_malformed drop_icmp_type drop_tcp_malformed drop_tcp_checksum drop_tcp_options drop_tcp_flags "
     "drop_no_listener drop_backlog_full drop_accept_full drop_connections_full drop_out_of_window drop_ack_unsent drop_no_ack "
-    "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
+    "drop_after_close drop_paws drop_no_timestamp drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
     # what happened
     "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies connections_accepted connections_closed "
     "connections_reset connections_aborted connections_timed_out syns_received syn_acks_resent rsts_sent "
-    "challenge_acks acks_delayed out_of_order retransmits fast_retransmits timeouts zero_window_probes time_wait_evicted "
+    "challenge_acks acks_delayed out_of_order retransmits fast_retransmits timeouts sacks_received sacks_sent sacks_refused zero_window_probes time_wait_evicted "
     "slow_readers stale_commands recorded_lost accept_events read_events bytes_read bytes_written"
 ).split()
 COUNTERS = np.dtype([(name, "i8") for name in COUNTER_NAMES])
@@ -204,10 +227,10 @@ CORE = np.dtype(
             # tables: address and count
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
             "neighbors neighbor_count blocks block_data block_count timers timer_count wheel wheel_count "
-            "controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
+            "sacks sack_count free_sacks free_sack_count controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
             # free lists and lists of the turn
             "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
-            "outputs output_count output_head delayed delayed_count notify notify_head notify_count notify_rows "
+            "outputs output_count delayed delayed_count notify notify_head notify_count notify_rows "
             "control_count wait_head wait_used accepts_waiting "
             "wheel_tick seg scratch counters "
             # the channel: int64 columns
@@ -227,12 +250,14 @@ time_wait_at = table_of(CORE, TIME_WAIT, "time_waits", "time_wait_count")
 listener_at = table_of(CORE, LISTENER, "listeners", "listener_count")
 neighbor_at = table_of(CORE, NEIGHBOR, "neighbors", "neighbor_count")
 block_at = table_of(CORE, BLOCK, "blocks", "block_count")
+sacked_at = table_of(CORE, SACKED, "sacks", "sack_count")
 timer_at = table_of(CORE, TIMER, "timers", "timer_count")
 control_at = table_of(CORE, CONTROL, "controls", "control_rows")
 wheel_get, wheel_put = words_of(CORE, "wheel", "wheel_count")
 free_slot_get, free_slot_put = words_of(CORE, "free_slots", "connections")
 released_get, released_put = words_of(CORE, "released", "connections")
 free_block_get, free_block_put = words_of(CORE, "free_blocks", "block_count")
+free_sacked_get, free_sacked_put = words_of(CORE, "free_sacks", "sack_count")
 free_syn_get, free_syn_put = words_of(CORE, "free_syns", "syn_count")
 output_get, output_put = words_of(CORE, "outputs", "connections")
 delayed_get, delayed_put = words_of(CORE, "delayed", "connections")
@@ -291,6 +316,8 @@ def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
         "blocks": (BLOCK, limits.blocks),
         "timers": (TIMER, n + syns),
         "wheel": (_WORD, WHEEL_BUCKETS),
+        "sacks": (SACKED, SACKED_RANGES),
+        "free_sacks": (_WORD, SACKED_RANGES),
         "controls": (CONTROL, CONTROL_ROWS),
         "flows": (_WORD, _power_of_two(2 * n)),
         "syn_flows": (_WORD, _power_of_two(2 * syns)),
@@ -320,6 +347,7 @@ _COUNTS = {
     "neighbors": "neighbor_count",
     "blocks": "block_count",
     "timers": "timer_count",
+    "sacks": "sack_count",
     "wheel": "wheel_count",
     "controls": "control_rows",
     "flows": "flow_count",
@@ -372,6 +400,7 @@ def _fill_free_lists(core: Core) -> None:
         ("free_slots", "free_slot_count"),
         ("free_blocks", "free_block_count"),
         ("free_syns", "free_syn_count"),
+        ("free_sacks", "free_sack_count"),
     ):
         rows = len(arrays[name])
         arrays[name].value = np.arange(rows - 1, -1, -1)

@@ -12,6 +12,7 @@ a timer sends is expected by `deadline + TICK`.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,10 +26,16 @@ MASK = 0xFFFFFFFF
 TICK = 2048
 MSS_1460 = b"\x02\x04\x05\xb4"
 SCALE_7 = b"\x01\x03\x03\x07"
+SACK_PERMITTED = b"\x01\x01\x04\x02"
 MAC = b"\x02\x00\x00\x00\x00\x01"
 SMALL: dict[str, Any] = dict(
     max_connections=32, syn_backlog=8, accept_queue=4, time_wait=16, neighbors=16, blocks=512, event_batch=64
 )
+
+
+def timestamps(value: int, echo: int = 0) -> bytes:
+    """A timestamps option as nearly every stack lays it out."""
+    return b"\x01\x01\x08\x0a" + struct.pack("!II", value & MASK, echo & MASK)
 
 
 def pattern(length: int, start: int = 0) -> bytes:
@@ -137,6 +144,7 @@ class TestedStack(Stack):
             "slots": (record.free_slot_count, record.connections),
             "blocks": (record.free_block_count, record.block_count),
             "syns": (record.free_syn_count, record.syn_count),
+            "sacked ranges": (record.free_sack_count, record.sack_count),
             "time waits": (record.wait_used, 0),
             "mbufs": (self.wire.mbufs_free + record.spare_count, self.wire.mbufs),
             "flows": (arrays["flows"].value.any(), False),

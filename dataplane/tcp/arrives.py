@@ -3,11 +3,19 @@
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import CONN, conn_at, counters_at, tcb_at
 from mpserve.dataplane.tcp.backlog import find_listener, find_syn, syn_arrives, syn_received_arrives
-from mpserve.dataplane.tcp.checks import answer_with_rst, check_ack, check_rst, check_sequence, check_syn
+from mpserve.dataplane.tcp.checks import (
+    answer_with_rst,
+    check_ack,
+    check_rst,
+    check_sequence,
+    check_syn,
+    check_timestamp,
+)
 from mpserve.dataplane.tcp.state import CLOSED
 from mpserve.dataplane.tcp.table import find
 from mpserve.dataplane.tcp.text import check_fin, process_text
 from mpserve.dataplane.tcp.timewait import find_time_wait, time_wait_arrives
+from mpserve.dataplane.tcp.timestamps import remember_timestamp
 from mpserve.dataplane.wire import tcp
 
 _CONN_BYTES = CONN.itemsize
@@ -25,8 +33,11 @@ def segment_arrives(core, seg, now):
 @compiled
 def synchronized_arrives(core, tcb, conn, seg, now):
     """RFC 9293 section 3.10.7.4, check by check."""
+    if not check_timestamp(core, tcb, conn, seg):
+        return
     if not check_sequence(core, tcb, seg):
         return
+    remember_timestamp(core, tcb, conn, seg)
     if not check_rst(core, tcb, conn, seg):
         return
     if not check_syn(core, tcb, seg):

@@ -1,6 +1,6 @@
 """Listeners and the SYN backlog: LISTEN and SYN_RECEIVED (RFC 9293 sections 3.10.7.2 and 3.10.7.4).
 
-A connection gets a TCB only when its handshake is complete, so a SYN costs 88 bytes of a bounded table.
+A connection gets a TCB only when its handshake is complete, so a SYN costs about 100 bytes of a bounded table.
 """
 
 import numpy as np
@@ -33,6 +33,7 @@ from mpserve.dataplane.tcp.rtt import sample_rtt
 from mpserve.dataplane.tcp.seq import add, within
 from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
 from mpserve.dataplane.tcp.table import find, insert, remove
+from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.wheel import arm, disarm
 from mpserve.dataplane.wire import tcp
 
@@ -86,6 +87,9 @@ def syn_arrives(core, seg, listener, now):
     syn.mss = max(min(seg.mss if seg.mss > 0 else DEFAULT_MSS, core.mss), MIN_MSS)
     syn.snd_wnd = seg.wnd
     syn.snd_scale = seg.scale
+    syn.sack_ok = seg.sack_ok
+    syn.ts_ok = seg.ts_ok
+    syn.ts_recent = seg.ts_val if seg.ts_ok != 0 else 0
     syn.listener = listener
     syn.retries = 0
     syn.used = 1
@@ -103,6 +107,9 @@ def owe_syn_ack(core, syn):
         control = control_at(core, core.control_count - 1)
         control.mss = core.mss
         control.scale = core.scale if syn.snd_scale >= 0 else -1
+        control.sack_ok = syn.sack_ok
+        if syn.ts_ok != 0:
+            stamp_control(core, syn, syn.ts_recent)
 
 
 @compiled
@@ -172,6 +179,7 @@ def _establish(core, index, syn, seg, now):
     _start(core, tcb, syn, seg)
     conn.mac = seg.mac
     conn.listener = syn.listener
+    conn.ts_recent_at = now
     conn.neighbor = learn(core, seg.remote, seg.mac, now)
     if syn.retries == 0:
         sample_rtt(core, tcb, now - syn.at)
@@ -194,6 +202,12 @@ def _start(core, tcb, syn, seg):
     tcb.snd_wl2 = seg.ack
     tcb.rcv_adv = add(tcb.rcv_nxt, min(core.rcvbuf, 0xFFFF))
     tcb.mss = syn.mss
+    if syn.sack_ok != 0:
+        tcb.flags |= flags.SACK
+    if syn.ts_ok != 0:
+        tcb.flags |= flags.TIMESTAMPS
+        tcb.ts_recent = syn.ts_recent
+        tcb.mss = syn.mss - tcp.TIMESTAMPS_BYTES
     tcb.cwnd = min(INITIAL_WINDOW_SEGMENTS * syn.mss, max(2 * syn.mss, 14_600))
     tcb.recover = tcb.snd_una
 

@@ -8,14 +8,31 @@ from mpserve.dataplane.control import owe_segment
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, counters_at
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.congestion import on_duplicate_ack, on_new_ack
+from mpserve.dataplane.tcp.congestion import on_duplicate_ack, on_new_ack, on_sack
 from mpserve.dataplane.tcp.connection import RESET, destroy, fin_is_acknowledged, finish, notify, owe_ack, owe_output
 from mpserve.dataplane.tcp.rtt import reset_rto, sample_rtt
+from mpserve.dataplane.tcp.sack import forget_below, take_sacks
 from mpserve.dataplane.tcp.sendbuf import drop_front
 from mpserve.dataplane.tcp.seq import add, after, before, diff
 from mpserve.dataplane.tcp.state import AFTER_FIN_ACKED, CLOSED, FIN_WAIT_2, TIME_WAIT
+from mpserve.dataplane.tcp.timestamps import is_too_old
 from mpserve.dataplane.wheel import arm
 from mpserve.dataplane.wire import tcp
+
+
+@compiled
+def check_timestamp(core, tcb, conn, seg):
+    """RFC 7323 section 5.3, before the first check: protection against wrapped sequence numbers. RSTs are let through."""
+    if tcb.flags & flags.TIMESTAMPS == 0 or seg.flags & tcp.RST:
+        return True
+    if seg.ts_ok == 0:
+        counters_at(core.counters).drop_no_timestamp += 1  # section 3.2
+        return False
+    if is_too_old(core, tcb, conn, seg):
+        counters_at(core.counters).drop_paws += 1
+        owe_ack(core, tcb)
+        return False
+    return True
 
 
 @compiled
@@ -117,9 +134,12 @@ def check_ack(core, tcb, conn, seg, now):
     elif seg.ack == tcb.snd_una:
         if tcb.snd_wnd == 0:
             tcb.retries = 0  # a live peer with a closed window is probed for ever (RFC 9293 section 3.8.6.1)
-        elif _is_duplicate(tcb, seg):
+        elif tcb.flags & flags.SACK == 0 and _is_duplicate(tcb, seg):
             on_duplicate_ack(core, tcb)
             owe_output(core, tcb)
+    if seg.sack_count > 0 and tcb.flags & flags.SACK and take_sacks(core, tcb, conn, seg):
+        on_sack(core, tcb, conn)
+        owe_output(core, tcb)
     _update_window(core, tcb, seg, now)
     return True
 
@@ -146,7 +166,8 @@ def _acknowledged(core, tcb, conn, seg, now):
     tcb.snd_una = seg.ack
     if before(tcb.snd_nxt, tcb.snd_una):
         tcb.snd_nxt = tcb.snd_una
-    on_new_ack(tcb, acked)
+    forget_below(core, conn, seg.ack)
+    on_new_ack(tcb, conn, acked)
     tcb.retries = 0
     if tcb.flags & flags.USER_CLOSED:
         conn.state_at = now + core.fin_wait_us

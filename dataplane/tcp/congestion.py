@@ -1,11 +1,14 @@
-"""Congestion control: slow start, congestion avoidance, fast retransmit and NewReno recovery (RFC 5681, RFC 6582)."""
+"""Congestion control: slow start, congestion avoidance, fast retransmit and NewReno recovery (RFC 5681, RFC 6582).
+
+With selective acknowledgments recovery is RFC 6675's: `sack` says what is lost and how much is on its way.
+"""
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import counters_at
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.sack import DUPLICATE_THRESHOLD, NONE, lost_edge, pipe, sacked_below
 from mpserve.dataplane.tcp.seq import after, before, diff
 
-DUPLICATE_THRESHOLD = 3
 MAX_CWND = 1 << 30
 
 
@@ -22,11 +25,11 @@ def _half_flight(tcb):
 
 
 @compiled
-def on_new_ack(tcb, acked):
+def on_new_ack(tcb, conn, acked):
     """An ACK that advanced snd_una by `acked` bytes (tcb.snd_una is already moved)."""
     tcb.dup_acks = 0
     if tcb.flags & flags.IN_RECOVERY:
-        _recovery_ack(tcb, acked)
+        _recovery_ack(tcb, conn, acked)
     elif tcb.cwnd < tcb.ssthresh:
         tcb.cwnd = min(tcb.cwnd + min(acked, 2 * tcb.mss), MAX_CWND)  # RFC 3465, L = 2
     else:
@@ -34,11 +37,17 @@ def on_new_ack(tcb, acked):
 
 
 @compiled
-def _recovery_ack(tcb, acked):
+def _recovery_ack(tcb, conn, acked):
     """RFC 6582 section 3.2, steps 3: full acknowledgment ends recovery, a partial one sends the next hole again."""
     if not after(tcb.recover, tcb.snd_una):
-        tcb.flags &= ~flags.IN_RECOVERY
-        tcb.cwnd = min(tcb.ssthresh, max(flight(tcb), tcb.mss) + tcb.mss)
+        tcb.flags &= ~(flags.IN_RECOVERY | flags.RETRANSMIT)
+        tcb.cwnd = tcb.ssthresh
+        if tcb.flags & flags.SACK == 0:
+            tcb.cwnd = min(tcb.ssthresh, max(flight(tcb), tcb.mss) + tcb.mss)
+        return
+    if tcb.flags & flags.SACK:
+        if not before(tcb.snd_una, conn.high_rxt):  # nothing that was sent again is missing, and yet there is a hole
+            tcb.flags |= flags.RETRANSMIT
         return
     tcb.flags |= flags.RETRANSMIT
     tcb.cwnd = max(tcb.cwnd - acked, tcb.mss)
@@ -62,6 +71,21 @@ def on_duplicate_ack(core, tcb):
 
 
 @compiled
+def on_sack(core, tcb, conn):
+    """RFC 6675 section 5: a report of something new; the third, or one that shows a loss, begins recovery."""
+    if tcb.flags & flags.IN_RECOVERY or before(tcb.snd_una, tcb.recover):
+        return
+    tcb.dup_acks = min(tcb.dup_acks + 1, 250)
+    if tcb.dup_acks >= DUPLICATE_THRESHOLD or after(lost_edge(core, tcb, conn), tcb.snd_una):
+        tcb.ssthresh = _half_flight(tcb)
+        tcb.cwnd = tcb.ssthresh
+        tcb.recover = tcb.snd_max
+        conn.high_rxt = tcb.snd_una
+        tcb.flags |= flags.IN_RECOVERY | flags.RETRANSMIT
+        counters_at(core.counters).fast_retransmits += 1
+
+
+@compiled
 def on_timeout(tcb):
     """RFC 5681 section 3.1: back to one segment; everything past snd_una will be sent again."""
     if tcb.retries == 0:
@@ -74,9 +98,13 @@ def on_timeout(tcb):
 
 
 @compiled
-def allowance(tcb):
+def allowance(core, tcb, conn):
     """How many bytes past snd_una may be in flight: the smaller of both windows, with limited transmit."""
     window = tcb.cwnd
+    if tcb.flags & flags.IN_RECOVERY and tcb.flags & flags.SACK:
+        return min(flight(tcb) + max(tcb.cwnd - pipe(core, tcb, conn), 0), tcb.snd_wnd)
     if tcb.flags & flags.IN_RECOVERY == 0 and tcb.dup_acks < DUPLICATE_THRESHOLD:
         window += tcb.dup_acks * tcb.mss
+    if conn.sack_head != NONE and before(tcb.snd_nxt, tcb.snd_max):
+        window += sacked_below(core, conn, tcb.snd_nxt)
     return min(window, tcb.snd_wnd)

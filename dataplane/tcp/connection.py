@@ -21,6 +21,7 @@ from mpserve.dataplane.layout import (
     tcb_at,
 )
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.sack import NONE, clear_scoreboard
 from mpserve.dataplane.tcp.state import CLOSED, TIME_WAIT
 from mpserve.dataplane.tcp.table import insert, remove
 from mpserve.dataplane.tcp.timewait import enter_time_wait
@@ -99,6 +100,9 @@ def _clear(core, tcb, conn):
     conn.rcv_queued = 0
     conn.ooo_head = NO_BLOCK
     conn.ooo_blocks = 0
+    conn.sack_head = NONE
+    conn.sack_count = 0
+    tcb.ts_recent = 0
     conn.delack_at = NEVER
     conn.idle_at = NEVER
     conn.idle_us = 0
@@ -111,6 +115,7 @@ def _release_buffers(core, tcb, conn):
     give_chain(core, tcb.snd_head)
     give_chain(core, conn.rcv_head)
     give_chain(core, conn.ooo_head)
+    clear_scoreboard(core, conn)
     tcb.snd_head = tcb.snd_tail = conn.rcv_head = conn.rcv_tail = conn.ooo_head = NO_BLOCK
     tcb.snd_queued = conn.rcv_queued = conn.ooo_blocks = 0
 
@@ -158,7 +163,7 @@ def abort(core, tcb, conn, reason):
 def finish(core, tcb, conn, state):
     """The connection has reached TIME_WAIT or CLOSED in good order. What it received and the channel has not had stays."""
     if state == TIME_WAIT:
-        enter_time_wait(core, conn, tcb.snd_nxt, tcb.rcv_nxt)
+        enter_time_wait(core, conn, tcb.snd_nxt, tcb.rcv_nxt, tcb.ts_recent)
     if tcb.flags & (flags.USER_CLOSED | flags.EOF_GIVEN):
         destroy(core, tcb, conn, FINISHED)
     else:

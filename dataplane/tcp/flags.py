@@ -22,6 +22,7 @@ GONE = 1 << 18  # the CLOSED event has been given: the slot is on its way back
 IN_DELAYED = 1 << 19  # listed for a delayed ACK
 EOF_GIVEN = 1 << 20  # the EOF event has been given
 ACK_PUT_OFF = 1 << 21  # the delayed ACK has its deadline
+TIMESTAMPS = 1 << 22  # both sides have offered timestamps (RFC 7323)
+SACK = 1 << 23  # both sides have offered selective acknowledgments (RFC 2018)
 
 LISTED = IN_OUTPUTS | IN_NOTIFY | IN_DELAYED  # outlive the connection: the slot's place in a list does
-NOTIFY_ANY = NOTIFY_EOF | NOTIFY_TIMEOUT | NOTIFY_CLOSED

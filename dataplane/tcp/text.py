@@ -11,6 +11,7 @@ from mpserve.dataplane.tcp.connection import finish, notify, owe_ack, owe_output
 from mpserve.dataplane.tcp.reassembly import keep_out_of_order, keep_unread, next_in_order, take_unread
 from mpserve.dataplane.tcp.seq import add, diff
 from mpserve.dataplane.tcp.state import AFTER_FIN, TIME_WAIT
+from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.wire import tcp
 
 
@@ -26,6 +27,7 @@ def process_text(core, tcb, conn, seg, now):
         conn.idle_at = now + conn.idle_us
     if seg.seq != tcb.rcv_nxt:
         counters_at(core.counters).out_of_order += 1
+        conn.ooo_newest = seg.seq
         keep_out_of_order(core, conn, seg.seq, seg.payload, seg.length)
         owe_ack(core, tcb)  # RFC 5681 section 4.2: at once
         return
@@ -134,7 +136,9 @@ def check_fin(core, tcb, conn, seg, now):
         notify(core, tcb, flags.NOTIFY_EOF)
     state = AFTER_FIN[tcb.state]
     if state == TIME_WAIT:
-        owe_segment(core, conn, seg.mac, tcb.snd_nxt, tcb.rcv_nxt, tcp.ACK, min(core.rcvbuf >> tcb.rcv_scale, 0xFFFF))
+        wnd = min(core.rcvbuf >> tcb.rcv_scale, 0xFFFF)
+        if owe_segment(core, conn, seg.mac, tcb.snd_nxt, tcb.rcv_nxt, tcp.ACK, wnd) and tcb.flags & flags.TIMESTAMPS:
+            stamp_control(core, conn, tcb.ts_recent)
         finish(core, tcb, conn, TIME_WAIT)
         return
     tcb.state = state

@@ -25,6 +25,7 @@ from mpserve.dataplane.tcp.connection import (
     owe_output,
 )
 from mpserve.dataplane.tcp.rtt import back_off
+from mpserve.dataplane.tcp.sack import clear_scoreboard
 from mpserve.dataplane.tcp.state import CLOSED, FIN_WAIT_2
 from mpserve.dataplane.tcp.timewait import expire_time_waits
 from mpserve.dataplane.wheel import TICK_SHIFT, arm, disarm
@@ -109,6 +110,7 @@ def _retransmission_timeout(core, tcb, conn, now):
     else:
         counters.timeouts += 1
         on_timeout(tcb)
+        clear_scoreboard(core, conn)  # RFC 2018 section 8: the peer may have thrown away what it reported
     tcb.retries += 1
     tcb.rtt_at = 0
     back_off(core, tcb)

@@ -9,6 +9,7 @@ from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import TIME_WAIT, counters_at, time_wait_at
 from mpserve.dataplane.tcp.seq import after, diff
 from mpserve.dataplane.tcp.table import find, insert, remove
+from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.wire.tcp import ACK, FIN, RST, SYN
 
 _SIZE = TIME_WAIT.itemsize
@@ -20,7 +21,7 @@ def find_time_wait(core, key):
 
 
 @compiled
-def enter_time_wait(core, key, snd_nxt, rcv_nxt):
+def enter_time_wait(core, key, snd_nxt, rcv_nxt, ts_recent):
     """Hold a connection's four-tuple for two maximum segment lifetimes."""
     if core.wait_used == core.time_wait_count:
         counters_at(core.counters).time_wait_evicted += 1
@@ -34,6 +35,7 @@ def enter_time_wait(core, key, snd_nxt, rcv_nxt):
     entry.snd_nxt, entry.rcv_nxt = snd_nxt, rcv_nxt
     entry.until = core.now + core.time_wait_us
     entry.refreshed = 0
+    entry.ts_recent = ts_recent
     insert(core.wait_flows, core.wait_flow_count - 1, entry.hash, index)
 
 
@@ -67,28 +69,37 @@ def expire_time_waits(core, now):
 
 @compiled
 def _move_to_end(core, entry):
-    until, snd_nxt, rcv_nxt = entry.until, entry.snd_nxt, entry.rcv_nxt
+    until, snd_nxt, rcv_nxt, ts_recent = entry.until, entry.snd_nxt, entry.rcv_nxt, entry.ts_recent
     old = core.wait_head
     leave_time_wait(core, old)
     core.wait_used -= 1
     core.wait_head = (old + 1) % core.time_wait_count
-    enter_time_wait(core, entry, snd_nxt, rcv_nxt)
+    enter_time_wait(core, entry, snd_nxt, rcv_nxt, ts_recent)
     moved = time_wait_at(core, (core.wait_head + core.wait_used - 1) % core.time_wait_count)
     moved.until = until
 
 
 @compiled
+def _may_reuse(entry, seg):
+    """RFC 6191: a SYN that is newer by its timestamp, or by its sequence number (RFC 1122 section 4.2.2.13)."""
+    if seg.ts_ok != 0 and entry.ts_recent != 0 and after(seg.ts_val, entry.ts_recent):
+        return True
+    return after(seg.seq, entry.rcv_nxt)
+
+
+@compiled
 def time_wait_arrives(core, index, seg):
-    """RFC 9293 section 3.10.7.4 in TIME_WAIT. True if the segment is a SYN that may open the flow anew (RFC 1122, 4.2.2.13)."""
+    """RFC 9293 section 3.10.7.4 in TIME_WAIT. True if the segment is a SYN that may open the flow anew."""
     entry = time_wait_at(core, index)
     if seg.flags & RST:
         return False  # RFC 1337: ignored, or an old RST would end the wait
-    if seg.flags & SYN and seg.flags & ACK == 0 and after(seg.seq, entry.rcv_nxt):
+    if seg.flags & SYN and seg.flags & ACK == 0 and _may_reuse(entry, seg):
         leave_time_wait(core, index)
         return True
     if seg.flags & FIN:
         entry.until = core.now + core.time_wait_us
         entry.refreshed = 1
     if seg.length > 0 or seg.flags & (FIN | SYN) or diff(seg.seq, entry.rcv_nxt) != 0:
-        owe_segment(core, seg, seg.mac, entry.snd_nxt, entry.rcv_nxt, ACK, 0)
+        if owe_segment(core, seg, seg.mac, entry.snd_nxt, entry.rcv_nxt, ACK, 0) and entry.ts_recent != 0:
+            stamp_control(core, entry, entry.ts_recent)
     return False

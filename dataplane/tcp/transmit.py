@@ -9,8 +9,9 @@ from mpserve.dataplane.neighbor import resolve
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.congestion import allowance
 from mpserve.dataplane.tcp.connection import fin_is_acknowledged
+from mpserve.dataplane.tcp.sack import NONE, lost_edge, next_hole, pipe, skip_sacked
 from mpserve.dataplane.tcp.sendbuf import find_offset
-from mpserve.dataplane.tcp.seq import add, after, diff
+from mpserve.dataplane.tcp.seq import add, after, before, diff
 from mpserve.dataplane.wheel import arm
 from mpserve.dataplane.wire import tcp
 
@@ -38,11 +39,13 @@ def _emit(core, tcb, conn, mac, seq, flag_bits, block, position, length):
     """One segment, with the ACK that every segment carries."""
     wnd = window_to_advertise(core, tcb, conn)
     sent, block, position = send_segment(
-        core, conn, mac, seq, tcb.rcv_nxt, flag_bits | tcp.ACK, wnd, block, position, length
+        core, tcb, conn, mac, seq, tcb.rcv_nxt, flag_bits | tcp.ACK, wnd, block, position, length
     )
     if sent:
         tcb.rcv_acked = tcb.rcv_nxt
-        tcb.flags &= ~(flags.ACK_NOW | flags.ACK_DELAYED | flags.ACK_PUT_OFF)
+        tcb.flags &= ~(flags.ACK_DELAYED | flags.ACK_PUT_OFF)
+        if length == 0 or conn.ooo_head == NO_BLOCK or tcb.flags & flags.SACK == 0:
+            tcb.flags &= ~flags.ACK_NOW  # a SACK option wants a segment without payload
     return sent, block, position
 
 
@@ -55,6 +58,8 @@ def output(core, tcb, conn, now):
         return True
     conn.mac = mac
     if tcb.flags & (flags.RETRANSMIT | flags.PROBE) and not _send_again(core, tcb, conn, mac):
+        return False
+    if conn.sack_head != NONE and tcb.flags & flags.IN_RECOVERY and not _send_lost(core, tcb, conn, mac):
         return False
     if (tcb.snd_queued > 0 or tcb.flags & flags.FIN_QUEUED) and not _send_new(core, tcb, conn, mac, now):
         return False
@@ -81,6 +86,7 @@ def _send_again(core, tcb, conn, mac):
     if sent:
         if tcb.flags & flags.RETRANSMIT:
             counters_at(core.counters).retransmits += 1
+            conn.high_rxt = add(tcb.snd_una, length)
         tcb.flags &= ~(flags.RETRANSMIT | flags.PROBE)
         tcb.rtt_at = 0  # Karn: an ACK could be for either copy
         if after(add(tcb.snd_una, length), tcb.snd_max):
@@ -89,17 +95,49 @@ def _send_again(core, tcb, conn, mac):
 
 
 @compiled
+def _send_lost(core, tcb, conn, mac):
+    """RFC 6675 section 5, (C): what the scoreboard shows to be lost, as far as the congestion window allows."""
+    edge = lost_edge(core, tcb, conn)
+    room = tcb.cwnd - pipe(core, tcb, conn)
+    while room >= tcb.mss:
+        start, end = next_hole(core, tcb, conn, edge)
+        offset = diff(start, tcb.snd_una)
+        length = min(min(diff(end, start), tcb.mss), tcb.snd_queued - offset)
+        if length <= 0:
+            return True
+        block, position = find_offset(core, tcb, offset)
+        sent, _, _ = _emit(core, tcb, conn, mac, start, 0, block, position, length)
+        if not sent:
+            return False
+        counters_at(core.counters).retransmits += 1
+        conn.high_rxt = add(start, length)
+        tcb.rtt_at = 0
+        room -= length
+    return True
+
+
+@compiled
 def _send_new(core, tcb, conn, mac, now):
     """Data from snd_nxt on as far as both windows allow, then the FIN."""
     offset = diff(tcb.snd_nxt, tcb.snd_una)
     if offset > tcb.snd_queued or fin_is_acknowledged(tcb):
         return True  # the FIN is out
-    allowed = allowance(tcb)
+    allowed = allowance(core, tcb, conn)
     block, position = NO_BLOCK, 0
     if offset < tcb.snd_queued:
         block, position = find_offset(core, tcb, offset)
     while offset < tcb.snd_queued:
         left = tcb.snd_queued - offset
+        if conn.sack_head != NONE and before(
+            tcb.snd_nxt, tcb.snd_max
+        ):  # going back after a timeout: not what has arrived
+            tcb.snd_nxt, gap = skip_sacked(core, conn, tcb.snd_nxt)
+            allowed = min(allowed + diff(tcb.snd_nxt, tcb.snd_una) - offset, tcb.snd_wnd)
+            offset = diff(tcb.snd_nxt, tcb.snd_una)
+            if offset >= tcb.snd_queued:
+                break
+            left = gap if gap > 0 else tcb.snd_queued - offset
+            block, position = find_offset(core, tcb, offset)
         length = min(min(tcb.mss, left), allowed - offset)
         if length <= 0 or (length < tcb.mss and length < left and offset > 0):
             break  # no room, or so little that waiting for an ACK is better (RFC 9293 section 3.8.6.2.1)

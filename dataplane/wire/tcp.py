@@ -1,11 +1,22 @@
-"""TCP headers, RFC 9293 section 3.1, and the options of a SYN (MSS, RFC 9293 section 3.7.1; window scale, RFC 7323)."""
+"""TCP headers, RFC 9293 section 3.1, and the words that options are made of."""
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.memory import load8, load16, load32, store32
 
 HEADER = 20
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
-OPTION_END, OPTION_NOP, OPTION_MSS, OPTION_SCALE = 0, 1, 2, 3
+OPTION_END, OPTION_NOP, OPTION_MSS, OPTION_SCALE, OPTION_SACK_PERMITTED, OPTION_SACK, OPTION_TIMESTAMPS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    8,
+)
+NOPS_TIMESTAMPS, SACK_PERMITTED_TIMESTAMPS = 0x0101080A, 0x0402080A  # the first words of a timestamps option
+NOPS_SACK_PERMITTED, NOP_SCALE, MSS_WORD, NOPS_SACK = 0x01010402, 0x01030300, 0x02040000, 0x01010500
+TIMESTAMPS_BYTES = 12
 MAX_SCALE = 14  # RFC 7323 section 2.3
 
 
@@ -46,14 +57,6 @@ def checksum(tcp):
 
 
 @compiled
-def options_length(mss, scale):
-    """Bytes of the options that `write_options` writes: 0, 4 (MSS) or 8 (MSS and window scale)."""
-    if mss == 0:
-        return 0
-    return 8 if scale >= 0 else 4
-
-
-@compiled
 def write(tcp, port_pair, seq_number, ack_number, length, flag_bits, wnd):
     """A header of `length` bytes (options included), its checksum field zero; its partial sum without options."""
     store32(tcp, port_pair)
@@ -69,13 +72,19 @@ def write(tcp, port_pair, seq_number, ack_number, length, flag_bits, wnd):
 
 
 @compiled
-def write_options(options, mss, scale):
-    """MSS, and window scale if `scale` >= 0; returns their partial sum."""
-    if mss == 0:
-        return 0
-    store32(options, 0x02040000 | mss)
-    total = 0x0204 + mss
-    if scale >= 0:
-        store32(options + 4, 0x01030300 | scale)
-        total += 0x0103 + (0x0300 | scale)
-    return total
+def put_word(at, word):
+    """Store 32 bits; their part of the checksum."""
+    store32(at, word)
+    return ((word >> 16) & 0xFFFF) + (word & 0xFFFF)
+
+
+@compiled
+def write_timestamps(at, first_word, value, echo):
+    """A timestamps option of 12 bytes; the two before it are NOPs or another option of two bytes. Its partial sum."""
+    return put_word(at, first_word) + put_word(at + 4, value) + put_word(at + 8, echo)
+
+
+@compiled
+def write_sack_block(at, start, end):
+    """One block of a SACK option; its partial sum."""
+    return put_word(at, start) + put_word(at + 4, end)

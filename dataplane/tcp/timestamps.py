@@ -1,0 +1,41 @@
+"""Timestamps, RFC 7323: the clock that our segments carry, what is echoed, and PAWS."""
+
+import numpy as np
+
+from mpserve.dataplane.jit import compiled
+from mpserve.dataplane.layout import control_at
+from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.seq import after, before
+
+_TICK_SHIFT = 10  # a tick is 1024 us
+_PAWS_IDLE_US = 24 * 24 * 3600 * 1_000_000  # RFC 7323 section 5.5: what was seen longer ago proves nothing
+
+
+@compiled
+def timestamp(core, key):
+    """The value of our clock for a connection: it starts where the keyed hash says, so that it tells nothing of the host."""
+    return ((core.now >> _TICK_SHIFT) + np.int64(key.hash)) & 0xFFFFFFFF
+
+
+@compiled
+def stamp_control(core, key, ts_recent):
+    """Have the control segment that was listed last carry timestamps."""
+    control = control_at(core, core.control_count - 1)
+    control.ts_ok = 1
+    control.ts_val = timestamp(core, key)
+    control.ts_ecr = ts_recent
+
+
+@compiled
+def is_too_old(core, tcb, conn, seg):
+    """RFC 7323 section 5.3, R1: older than the last one echoed."""
+    return before(seg.ts_val, tcb.ts_recent) and core.now - conn.ts_recent_at < _PAWS_IDLE_US
+
+
+@compiled
+def remember_timestamp(core, tcb, conn, seg):
+    """RFC 7323 section 4.3: echo the timestamp of the segment that the next ACK answers."""
+    if tcb.flags & flags.TIMESTAMPS and seg.ts_ok != 0:
+        if seg.ts_val != tcb.ts_recent and not before(seg.ts_val, tcb.ts_recent) and not after(seg.seq, tcb.rcv_acked):
+            tcb.ts_recent = seg.ts_val
+            conn.ts_recent_at = core.now
