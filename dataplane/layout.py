@@ -78,6 +78,7 @@ TCB = _record(  # hot: at most 128 bytes
     ("rtt_seq", "u4"),
     ("retries", "i4"),
     ("ts_recent", "u4"),  # RFC 7323 section 4.3
+    ("max_wnd", "i4"),  # the largest window that the peer has offered
 )
 assert TCB.itemsize <= 128
 
@@ -199,12 +200,15 @@ COUNTER_NAMES = (
     "drop_runt drop_not_ours drop_ethertype drop_oversize "
     "drop_arp_malformed drop_ip_malformed drop_ip_checksum drop_ip_fragment drop_ip_options drop_ip_martian drop_ip_not_ours "
     "drop_ip_protocol drop_icmp_malformed drop_icmp_type drop_tcp_malformed drop_tcp_checksum drop_tcp_options drop_tcp_flags "
-    "drop_no_listener drop_backlog_full drop_accept_full drop_connections_full drop_out_of_window drop_ack_unsent drop_no_ack "
-    "drop_after_close drop_paws drop_no_timestamp drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
+    "drop_no_listener drop_accept_full drop_connections_full drop_out_of_window drop_ack_unsent drop_no_ack "
+    "drop_paws drop_no_timestamp "
+    "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
     # what happened
     "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies connections_accepted connections_closed "
-    "connections_reset connections_aborted connections_timed_out syns_received syn_acks_resent rsts_sent "
-    "challenge_acks acks_delayed out_of_order retransmits fast_retransmits timeouts sacks_received sacks_sent sacks_refused zero_window_probes time_wait_evicted "
+    "connections_reset connections_aborted connections_timed_out syns_received "
+    "backlog_full syn_acks_resent syn_cookies_sent syn_cookies_taken syn_cookies_wrong rsts_sent "
+    "challenge_acks challenge_acks_held drop_ack_too_old acks_delayed out_of_order retransmits fast_retransmits timeouts "
+    "sacks_received sacks_sent sacks_refused zero_window_probes time_wait_evicted "
     "slow_readers stale_commands recorded_lost accept_events read_events bytes_read bytes_written"
 ).split()
 COUNTERS = np.dtype([(name, "i8") for name in COUNTER_NAMES])
@@ -227,12 +231,13 @@ CORE = np.dtype(
             # tables: address and count
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
             "neighbors neighbor_count blocks block_data block_count timers timer_count wheel wheel_count "
-            "sacks sack_count free_sacks free_sack_count controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
+            "sacks sack_count free_sacks free_sack_count "
+            "controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
             # free lists and lists of the turn
             "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
             "outputs output_count delayed delayed_count notify notify_head notify_count notify_rows "
             "control_count wait_head wait_used accepts_waiting "
-            "wheel_tick seg scratch counters "
+            "challenge_second challenges cookie_at cookie_syn cookie_syn_count wheel_tick seg scratch counters "
             # the channel: int64 columns
             "events event_count command_table command_count command_base arena arena_used arena_bytes "
             # device bursts and the recorder
@@ -246,6 +251,7 @@ key_at, tcb_record_at = record_at(KEY), record_at(TCB)
 tcb_at = table_of(CORE, TCB, "tcbs", "connections")
 conn_at = table_of(CORE, CONN, "conns", "connections")
 syn_at = table_of(CORE, SYN, "syns", "syn_count")
+cookie_syn_at = table_of(CORE, SYN, "cookie_syn", "cookie_syn_count")
 time_wait_at = table_of(CORE, TIME_WAIT, "time_waits", "time_wait_count")
 listener_at = table_of(CORE, LISTENER, "listeners", "listener_count")
 neighbor_at = table_of(CORE, NEIGHBOR, "neighbors", "neighbor_count")
@@ -310,6 +316,7 @@ def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
         "tcbs": (TCB, n),
         "conns": (CONN, n),
         "syns": (SYN, syns),
+        "cookie_syn": (SYN, 1),
         "time_waits": (TIME_WAIT, waits),
         "listeners": (LISTENER, LISTENERS),
         "neighbors": (NEIGHBOR, _power_of_two(limits.neighbors)),
@@ -342,6 +349,7 @@ def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
 
 _COUNTS = {
     "syns": "syn_count",
+    "cookie_syn": "cookie_syn_count",
     "time_waits": "time_wait_count",
     "listeners": "listener_count",
     "neighbors": "neighbor_count",

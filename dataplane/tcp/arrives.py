@@ -2,20 +2,20 @@
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import CONN, conn_at, counters_at, tcb_at
-from mpserve.dataplane.tcp.backlog import find_listener, find_syn, syn_arrives, syn_received_arrives
+from mpserve.dataplane.tcp.backlog import cookie_arrives, find_listener, find_syn, syn_arrives, syn_received_arrives
 from mpserve.dataplane.tcp.checks import (
-    answer_with_rst,
     check_ack,
     check_rst,
     check_sequence,
     check_syn,
     check_timestamp,
 )
+from mpserve.dataplane.tcp.reset import answer_with_rst
 from mpserve.dataplane.tcp.state import CLOSED
 from mpserve.dataplane.tcp.table import find
 from mpserve.dataplane.tcp.text import check_fin, process_text
-from mpserve.dataplane.tcp.timewait import find_time_wait, time_wait_arrives
 from mpserve.dataplane.tcp.timestamps import remember_timestamp
+from mpserve.dataplane.tcp.timewait import find_time_wait, time_wait_arrives
 from mpserve.dataplane.wire import tcp
 
 _CONN_BYTES = CONN.itemsize
@@ -61,22 +61,22 @@ def _without_connection(core, seg, now):
         index = find_time_wait(core, seg)
         if index >= 0 and not time_wait_arrives(core, index, seg):
             return -1
-    _listen_arrives(core, seg, now)
-    return -1
+    return _listen_arrives(core, seg, now)
 
 
 @compiled
 def _listen_arrives(core, seg, now):
-    """RFC 9293 section 3.10.7.2, and 3.10.7.1 where there is no listener."""
+    """RFC 9293 section 3.10.7.2, and 3.10.7.1 where there is no listener; the slot of a connection completed, or -1."""
     listener = find_listener(core, seg.local, seg.ports & 0xFFFF)
     if listener < 0:
         counters_at(core.counters).drop_no_listener += 1
         answer_with_rst(core, seg)
     elif seg.flags & tcp.RST:
-        return
+        return -1
     elif seg.flags & tcp.ACK:
-        answer_with_rst(core, seg)
+        return cookie_arrives(core, seg, listener, now)
     elif seg.flags & tcp.SYN and seg.flags & tcp.FIN == 0:
         syn_arrives(core, seg, listener, now)
     else:
         counters_at(core.counters).drop_tcp_flags += 1
+    return -1

@@ -12,6 +12,7 @@ from mpserve.dataplane.layout import (
     SYN,
     conn_at,
     control_at,
+    cookie_syn_at,
     counters_at,
     free_syn_get,
     free_syn_put,
@@ -29,6 +30,8 @@ from mpserve.dataplane.tcp.connection import (
     open_connection,
     release,
 )
+from mpserve.dataplane.tcp.cookies import owe_cookie, take_cookie
+from mpserve.dataplane.tcp.reset import answer_with_rst
 from mpserve.dataplane.tcp.rtt import sample_rtt
 from mpserve.dataplane.tcp.seq import add, within
 from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
@@ -69,12 +72,19 @@ def initial_sequence_number(core, key):
 
 
 @compiled
+def segment_size(core, seg):
+    """What a SYN allows, as far as our own MTU does."""
+    return max(min(seg.mss if seg.mss > 0 else DEFAULT_MSS, core.mss), MIN_MSS)
+
+
+@compiled
 def syn_arrives(core, seg, listener, now):
-    """A SYN for a listener: remember it and owe a SYN-ACK, or drop it when the backlog is full."""
+    """A SYN for a listener: remember it and owe a SYN-ACK; with a full backlog the SYN-ACK is a cookie."""
     counters = counters_at(core.counters)
     counters.syns_received += 1
     if core.free_syn_count == 0:
-        counters.drop_backlog_full += 1
+        counters.backlog_full += 1
+        owe_cookie(core, seg, segment_size(core, seg))
         return
     core.free_syn_count -= 1
     index = free_syn_get(core, core.free_syn_count)
@@ -84,7 +94,7 @@ def syn_arrives(core, seg, listener, now):
     syn.ports, syn.hash = seg.ports, seg.hash
     syn.irs = seg.seq
     syn.iss = initial_sequence_number(core, seg)
-    syn.mss = max(min(seg.mss if seg.mss > 0 else DEFAULT_MSS, core.mss), MIN_MSS)
+    syn.mss = segment_size(core, seg)
     syn.snd_wnd = seg.wnd
     syn.snd_scale = seg.scale
     syn.sack_ok = seg.sack_ok
@@ -160,12 +170,26 @@ def syn_received_arrives(core, index, seg, now):
     if not within(seg.seq, add(syn.irs, 1), core.rcvbuf):
         counters_at(core.counters).drop_out_of_window += 1
         return -1
-    return _establish(core, index, syn, seg, now)
+    slot = _establish(core, syn, seg, now)
+    if slot >= 0:
+        if syn.retries == 0:
+            sample_rtt(core, tcb_at(core, slot), now - syn.at)
+        forget_syn(core, index)
+    return slot
 
 
 @compiled
-def _establish(core, index, syn, seg, now):
-    """The handshake is complete: the backlog entry becomes a connection, offered to the channel."""
+def cookie_arrives(core, seg, listener, now):
+    """An ACK for a listener: the slot of the connection that it completes if it brings a cookie back, or -1."""
+    if not take_cookie(core, seg, listener):
+        answer_with_rst(core, seg)
+        return -1
+    return _establish(core, cookie_syn_at(core, 0), seg, now)
+
+
+@compiled
+def _establish(core, syn, seg, now):
+    """The handshake is complete: what was remembered of the SYN becomes a connection, offered to the channel."""
     counters = counters_at(core.counters)
     listener = listener_at(core, syn.listener)
     if listener.accepts == 0 and listener.queued >= core.accept_queue:
@@ -181,9 +205,6 @@ def _establish(core, index, syn, seg, now):
     conn.listener = syn.listener
     conn.ts_recent_at = now
     conn.neighbor = learn(core, seg.remote, seg.mac, now)
-    if syn.retries == 0:
-        sample_rtt(core, tcb, now - syn.at)
-    forget_syn(core, index)
     counters.connections_accepted += 1
     offer(core, tcb, conn, listener)
     return slot
@@ -197,7 +218,7 @@ def _start(core, tcb, syn, seg):
     tcb.rcv_nxt = tcb.rcv_acked = add(syn.irs, 1)
     tcb.snd_scale = max(syn.snd_scale, 0)
     tcb.rcv_scale = core.scale if syn.snd_scale >= 0 else 0
-    tcb.snd_wnd = seg.wnd << tcb.snd_scale
+    tcb.snd_wnd = tcb.max_wnd = seg.wnd << tcb.snd_scale
     tcb.snd_wl1 = seg.seq
     tcb.snd_wl2 = seg.ack
     tcb.rcv_adv = add(tcb.rcv_nxt, min(core.rcvbuf, 0xFFFF))

@@ -4,7 +4,6 @@ Each returns True if the segment goes on to the next check. `text.py` has the se
 ignored: urgent data is delivered in line.
 """
 
-from mpserve.dataplane.control import owe_segment
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, counters_at
 from mpserve.dataplane.tcp import flags
@@ -18,6 +17,8 @@ from mpserve.dataplane.tcp.state import AFTER_FIN_ACKED, CLOSED, FIN_WAIT_2, TIM
 from mpserve.dataplane.tcp.timestamps import is_too_old
 from mpserve.dataplane.wheel import arm
 from mpserve.dataplane.wire import tcp
+
+CHALLENGES_A_SECOND = 1000
 
 
 @compiled
@@ -113,6 +114,15 @@ def check_syn(core, tcb, seg):
 
 @compiled
 def _challenge(core, tcb):
+    """A challenge ACK, so many a second on all connections (RFC 5961 section 7)."""
+    second = core.now >> 20  # 1.05 s
+    if core.challenge_second != second:
+        core.challenge_second = second
+        core.challenges = 0
+    if core.challenges >= CHALLENGES_A_SECOND:
+        counters_at(core.counters).challenge_acks_held += 1
+        return
+    core.challenges += 1
     counters_at(core.counters).challenge_acks += 1
     owe_ack(core, tcb)
 
@@ -126,6 +136,12 @@ def check_ack(core, tcb, conn, seg, now):
     if after(seg.ack, tcb.snd_max):
         counters_at(core.counters).drop_ack_unsent += 1
         owe_ack(core, tcb)
+        return False
+    if (
+        diff(tcb.snd_una, seg.ack) > tcb.max_wnd
+    ):  # RFC 5961 section 5.2: from an ACK this old nobody has learned our numbers
+        counters_at(core.counters).drop_ack_too_old += 1
+        _challenge(core, tcb)
         return False
     if after(seg.ack, tcb.snd_una):
         _acknowledged(core, tcb, conn, seg, now)
@@ -213,6 +229,7 @@ def _update_window(core, tcb, seg, now):
         if tcb.snd_wnd == 0:
             _end_probing(core, tcb, now)
     tcb.snd_wnd = window
+    tcb.max_wnd = max(tcb.max_wnd, window)
     tcb.snd_wl1 = seg.seq
     tcb.snd_wl2 = seg.ack
 
@@ -224,16 +241,3 @@ def _end_probing(core, tcb, now):
     if tcb.rexmit_at != NEVER:
         tcb.rexmit_at = now + tcb.rto_us
         arm(core, tcb.slot, tcb.rexmit_at)
-
-
-@compiled
-def answer_with_rst(core, seg):
-    """RFC 9293 section 3.10.7.1: the answer to a segment that belongs to nothing here, unless it is a RST itself."""
-    if seg.flags & tcp.RST:
-        return
-    counters_at(core.counters).rsts_sent += 1
-    if seg.flags & tcp.ACK:
-        owe_segment(core, seg, seg.mac, seg.ack, 0, tcp.RST, 0)
-        return
-    length = seg.length + (1 if seg.flags & tcp.SYN else 0) + (1 if seg.flags & tcp.FIN else 0)
-    owe_segment(core, seg, seg.mac, 0, add(seg.seq, length), tcp.RST | tcp.ACK, 0)

@@ -14,17 +14,17 @@ def waiting_stack(make_stack, **settings):
     return stack
 
 
-def test_a_full_backlog_drops_syns(make_stack):
+def test_a_full_backlog_remembers_no_more(make_stack):
     stack = make_stack(syn_backlog=2)
     peers = [Peer(stack) for _ in range(3)]
     for peer in peers:
         peer.send(0, flags="S")
-    assert [len(peer.inbox) for peer in peers] == [1, 1, 0]
-    assert stack.counter("drop_backlog_full") == 1
+    assert [peer.state for peer in peers] == [State.SYN_RECEIVED, State.SYN_RECEIVED, State.CLOSED]
+    assert stack.counter("backlog_full") == 1
     peers[0].recv(flags="SA")
     peers[0].send(0)
     peers[2].send(0, flags="S", seq=0)
-    peers[2].recv(flags="SA")
+    assert peers[2].state == State.SYN_RECEIVED
 
 
 def test_an_accept_takes_the_oldest_that_waits(make_stack):

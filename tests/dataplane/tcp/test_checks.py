@@ -231,3 +231,28 @@ def test_simultaneous_checks_of_a_mixed_burst(stack):
     assert peer.take() == b"ab"
     peer.recv(0, flags="A", ack=3)
     peer.nothing()
+
+
+# -- RFC 5961: what a blind attacker can send
+
+
+def test_an_ack_older_than_any_window_is_challenged_and_dropped(stack):
+    """Section 5.2: data in the window, with an acknowledgment number that was guessed."""
+    peer = Peer(stack, window=1000).establish()
+    limit = int(peer.tcb.max_wnd)
+    peer.send(0, ack=1 - limit - 1, data=b"guess")
+    peer.recv(0, flags="A", ack=1)
+    assert peer.take() == b"" and stack.counter("drop_ack_too_old") == 1
+    peer.send(0, seq=1, ack=1 - limit, data=b"late")
+    assert peer.take() == b"late"
+
+
+def test_challenge_acks_are_so_many_a_second(stack):
+    """Section 7."""
+    peer = Peer(stack).establish()
+    for _ in range(1100):
+        peer.send(0, flags="R", seq=5)
+        peer.inbox.clear()
+    assert stack.counter("challenge_acks") == 1000 and stack.counter("challenge_acks_held") == 100
+    peer.send(1_200_000, flags="R", seq=5)
+    peer.recv(1_200_000, flags="A", ack=1)
