@@ -103,6 +103,12 @@ CONN = _record(  # cold, by the same slot
     ("sack_head", "i4"),  # the scoreboard: what the peer has selectively acknowledged
     ("sack_count", "i4"),
     ("high_rxt", "u4"),  # RFC 6675: the end of what was retransmitted in this recovery
+    ("sent_at", "i8"),  # when data was sent last
+    ("epoch_at", "i8"),  # CUBIC: when this congestion avoidance began; 0: not yet
+    ("w_max", "f8"),
+    ("w_prior", "f8"),
+    ("w_est", "f8"),
+    ("k", "f8"),
 )
 
 SACKED = _record(("start", "u4"), ("end", "u4"), ("next", "i4"))  # a range of a scoreboard
@@ -226,7 +232,7 @@ CORE = np.dtype(
             # who we are
             "mac address prefix_mask gateway mtu mss unfinished_checksums secret_a secret_b ip_id "
             # settings
-            "rcvbuf sndbuf scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries "
+            "rcvbuf sndbuf scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries cubic "
             "accept_queue event_batch "
             # tables: address and count
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
@@ -438,6 +444,7 @@ def _set_limits(core: Any, limits: Limits) -> None:
     core.fin_wait_us = int(1e6 * limits.fin_wait_seconds)
     core.delack_us, core.rto_min_us, core.rto_max_us = 40_000, 200_000, 60_000_000
     core.retries, core.syn_ack_retries = limits.retries, limits.syn_ack_retries
+    core.cubic = int(limits.congestion == "cubic")
     core.accept_queue, core.event_batch = limits.accept_queue, limits.event_batch
     core.idle_spin_us = 200
     core.now = 1_000_000

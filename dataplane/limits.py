@@ -6,6 +6,7 @@ from mpserve.dataplane.errors import SetupError
 
 BURST = 32  # frames asked for at a time
 EVENT_ROWS = 1024  # more than a batch: one burst may finish after the batch is full
+CONGESTION_CONTROLS = ("cubic", "newreno")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Limits:
     fin_wait_seconds: float = 60.0  # FIN_WAIT_2 and unanswered FINs of a closed handle
     retries: int = 10  # retransmissions of one segment before the connection is given up
     syn_ack_retries: int = 5
+    congestion: str = "cubic"  # or "newreno"
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -42,6 +44,8 @@ class Limits:
         ):
             if not low <= getattr(self, name) <= high:
                 raise SetupError(f"{name} = {getattr(self, name)} is out of range: give {low} to {high}")
+        if self.congestion not in CONGESTION_CONTROLS:
+            raise SetupError(f"congestion = {self.congestion!r}: there are {' and '.join(CONGESTION_CONTROLS)}")
 
 
 DEFAULTS = Limits()

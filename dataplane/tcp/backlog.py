@@ -23,9 +23,9 @@ from mpserve.dataplane.layout import (
 from mpserve.dataplane.memory import mix
 from mpserve.dataplane.neighbor import learn
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.congestion import initial_window
 from mpserve.dataplane.tcp.connection import (
     INITIAL_RTO_US,
-    INITIAL_WINDOW_SEGMENTS,
     notify,
     open_connection,
     release,
@@ -229,7 +229,7 @@ def _start(core, tcb, syn, seg):
         tcb.flags |= flags.TIMESTAMPS
         tcb.ts_recent = syn.ts_recent
         tcb.mss = syn.mss - tcp.TIMESTAMPS_BYTES
-    tcb.cwnd = min(INITIAL_WINDOW_SEGMENTS * syn.mss, max(2 * syn.mss, 14_600))
+    tcb.cwnd = initial_window(tcb.mss)
     tcb.recover = tcb.snd_una
 
 

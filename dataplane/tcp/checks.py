@@ -151,7 +151,7 @@ def check_ack(core, tcb, conn, seg, now):
         if tcb.snd_wnd == 0:
             tcb.retries = 0  # a live peer with a closed window is probed for ever (RFC 9293 section 3.8.6.1)
         elif tcb.flags & flags.SACK == 0 and _is_duplicate(tcb, seg):
-            on_duplicate_ack(core, tcb)
+            on_duplicate_ack(core, tcb, conn)
             owe_output(core, tcb)
     if seg.sack_count > 0 and tcb.flags & flags.SACK and take_sacks(core, tcb, conn, seg):
         on_sack(core, tcb, conn)
@@ -183,7 +183,7 @@ def _acknowledged(core, tcb, conn, seg, now):
     if before(tcb.snd_nxt, tcb.snd_una):
         tcb.snd_nxt = tcb.snd_una
     forget_below(core, conn, seg.ack)
-    on_new_ack(tcb, conn, acked)
+    on_new_ack(core, tcb, conn, acked)
     tcb.retries = 0
     if tcb.flags & flags.USER_CLOSED:
         conn.state_at = now + core.fin_wait_us

@@ -1,11 +1,13 @@
 """Congestion control: slow start, congestion avoidance, fast retransmit and NewReno recovery (RFC 5681, RFC 6582).
 
+In congestion avoidance the window grows by CUBIC (RFC 9438, `cubic`) unless NewReno is set (core.cubic = 0).
 With selective acknowledgments recovery is RFC 6675's: `sack` says what is lost and how much is on its way.
 """
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import counters_at
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.cubic import cubic_loss, cubic_window
 from mpserve.dataplane.tcp.sack import DUPLICATE_THRESHOLD, NONE, lost_edge, pipe, sacked_below
 from mpserve.dataplane.tcp.seq import after, before, diff
 
@@ -19,21 +21,51 @@ def flight(tcb):
 
 
 @compiled
-def _half_flight(tcb):
-    """RFC 5681 (4)."""
-    return max(diff(tcb.snd_max, tcb.snd_una) // 2, 2 * tcb.mss)
+def _after_loss(core, tcb, conn):
+    """What ssthresh becomes: RFC 5681 (4), or RFC 9438 section 4.6."""
+    out = diff(tcb.snd_max, tcb.snd_una)
+    if core.cubic != 0:
+        return cubic_loss(tcb, conn, out)
+    return max(out // 2, 2 * tcb.mss)
 
 
 @compiled
-def on_new_ack(tcb, conn, acked):
+def on_new_ack(core, tcb, conn, acked):
     """An ACK that advanced snd_una by `acked` bytes (tcb.snd_una is already moved)."""
     tcb.dup_acks = 0
     if tcb.flags & flags.IN_RECOVERY:
         _recovery_ack(tcb, conn, acked)
+    elif not _was_limited(tcb, acked):
+        return
     elif tcb.cwnd < tcb.ssthresh:
         tcb.cwnd = min(tcb.cwnd + min(acked, 2 * tcb.mss), MAX_CWND)  # RFC 3465, L = 2
+    elif core.cubic != 0:
+        tcb.cwnd = min(cubic_window(core, tcb, conn, acked), MAX_CWND)
     else:
         tcb.cwnd = min(tcb.cwnd + max(tcb.mss * min(acked, tcb.mss) // tcb.cwnd, 1), MAX_CWND)
+
+
+@compiled
+def _was_limited(tcb, acked):
+    """Whether the congestion window, and not the application, held the sender back: half of it was in use (RFC 7661's aim)."""
+    return 2 * (diff(tcb.snd_max, tcb.snd_una) + acked) > tcb.cwnd
+
+
+@compiled
+def restart_after_idle(core, tcb, conn, now):
+    """RFC 5681 section 4.1: after an RTO without sending, no more than an initial window goes out at once."""
+    if conn.sent_at != 0 and now - conn.sent_at > tcb.rto_us and tcb.snd_max == tcb.snd_una:
+        initial = initial_window(tcb.mss)
+        if tcb.cwnd > initial:
+            tcb.ssthresh = max(tcb.ssthresh, tcb.cwnd * 3 // 4)
+            tcb.cwnd = initial
+            conn.epoch_at = 0
+
+
+@compiled
+def initial_window(mss):
+    """RFC 6928 section 2."""
+    return min(10 * mss, max(2 * mss, 14_600))
 
 
 @compiled
@@ -56,14 +88,14 @@ def _recovery_ack(tcb, conn, acked):
 
 
 @compiled
-def on_duplicate_ack(core, tcb):
+def on_duplicate_ack(core, tcb, conn):
     """RFC 5681 section 3.2; new data may go out on the first two duplicates (RFC 3042)."""
     if tcb.flags & flags.IN_RECOVERY:
         tcb.cwnd = min(tcb.cwnd + tcb.mss, MAX_CWND)
         return
     tcb.dup_acks = min(tcb.dup_acks + 1, 250)
     if tcb.dup_acks == DUPLICATE_THRESHOLD and not before(tcb.snd_una, tcb.recover):
-        tcb.ssthresh = _half_flight(tcb)
+        tcb.ssthresh = _after_loss(core, tcb, conn)
         tcb.cwnd = tcb.ssthresh + DUPLICATE_THRESHOLD * tcb.mss
         tcb.recover = tcb.snd_max
         tcb.flags |= flags.IN_RECOVERY | flags.RETRANSMIT
@@ -77,7 +109,7 @@ def on_sack(core, tcb, conn):
         return
     tcb.dup_acks = min(tcb.dup_acks + 1, 250)
     if tcb.dup_acks >= DUPLICATE_THRESHOLD or after(lost_edge(core, tcb, conn), tcb.snd_una):
-        tcb.ssthresh = _half_flight(tcb)
+        tcb.ssthresh = _after_loss(core, tcb, conn)
         tcb.cwnd = tcb.ssthresh
         tcb.recover = tcb.snd_max
         conn.high_rxt = tcb.snd_una
@@ -86,10 +118,10 @@ def on_sack(core, tcb, conn):
 
 
 @compiled
-def on_timeout(tcb):
+def on_timeout(core, tcb, conn):
     """RFC 5681 section 3.1: back to one segment; everything past snd_una will be sent again."""
     if tcb.retries == 0:
-        tcb.ssthresh = _half_flight(tcb)
+        tcb.ssthresh = _after_loss(core, tcb, conn)
     tcb.cwnd = tcb.mss
     tcb.recover = tcb.snd_max
     tcb.flags &= ~(flags.IN_RECOVERY | flags.RETRANSMIT)

@@ -29,7 +29,6 @@ from mpserve.dataplane.wheel import disarm
 from mpserve.dataplane.wire.tcp import ACK, RST
 
 FINISHED, RESET, ABORTED, TIMED_OUT, SLOW_READER, NO_MEMORY = 0, 1, 2, 3, 4, 5  # events.Reason
-INITIAL_WINDOW_SEGMENTS = 10  # RFC 6928
 INITIAL_RTO_US = 1_000_000  # RFC 6298 section 2
 
 
@@ -102,6 +101,10 @@ def _clear(core, tcb, conn):
     conn.ooo_blocks = 0
     conn.sack_head = NONE
     conn.sack_count = 0
+    conn.sent_at = 0
+    conn.epoch_at = 0
+    conn.w_max = 0.0
+    conn.w_prior = 0.0
     tcb.ts_recent = 0
     conn.delack_at = NEVER
     conn.idle_at = NEVER

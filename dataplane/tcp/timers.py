@@ -109,7 +109,7 @@ def _retransmission_timeout(core, tcb, conn, now):
         tcb.snd_nxt = tcb.snd_una
     else:
         counters.timeouts += 1
-        on_timeout(tcb)
+        on_timeout(core, tcb, conn)
         clear_scoreboard(core, conn)  # RFC 2018 section 8: the peer may have thrown away what it reported
     tcb.retries += 1
     tcb.rtt_at = 0

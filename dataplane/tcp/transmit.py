@@ -7,7 +7,7 @@ from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, NO_BLOCK, counters_at
 from mpserve.dataplane.neighbor import resolve
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.congestion import allowance
+from mpserve.dataplane.tcp.congestion import allowance, restart_after_idle
 from mpserve.dataplane.tcp.connection import fin_is_acknowledged
 from mpserve.dataplane.tcp.sack import NONE, lost_edge, next_hole, pipe, skip_sacked
 from mpserve.dataplane.tcp.sendbuf import find_offset
@@ -122,6 +122,7 @@ def _send_new(core, tcb, conn, mac, now):
     offset = diff(tcb.snd_nxt, tcb.snd_una)
     if offset > tcb.snd_queued or fin_is_acknowledged(tcb):
         return True  # the FIN is out
+    restart_after_idle(core, tcb, conn, now)
     allowed = allowance(core, tcb, conn)
     block, position = NO_BLOCK, 0
     if offset < tcb.snd_queued:
@@ -146,6 +147,7 @@ def _send_new(core, tcb, conn, mac, now):
         if not sent:
             return False
         _advance(core, tcb, length, now)
+        conn.sent_at = now
         offset += length
     if offset == tcb.snd_queued and tcb.flags & flags.FIN_QUEUED:
         sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, tcp.FIN, NO_BLOCK, 0, 0)

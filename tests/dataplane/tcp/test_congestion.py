@@ -10,6 +10,11 @@ BIG = 200_000
 
 
 @pytest.fixture
+def stack(make_stack):
+    return make_stack(congestion="newreno")
+
+
+@pytest.fixture
 def peer(stack):
     peer = Peer(stack).establish()
     peer.write(pattern(BIG))

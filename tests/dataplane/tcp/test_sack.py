@@ -36,6 +36,11 @@ def seqs(peer, at_us=None):
 
 
 @pytest.fixture
+def stack(make_stack):
+    return make_stack(congestion="newreno")
+
+
+@pytest.fixture
 def receiver(stack):
     """A peer that sends."""
     return Peer(stack).establish(OPTIONS)
