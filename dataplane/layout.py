@@ -22,7 +22,7 @@ NO_BLOCK = -1
 WHEEL_BUCKETS = 4096
 COMMAND_ROWS = 4096
 CONTROL_ROWS = 256
-SACKED_RANGES = 16_384  # of all scoreboards together
+MORE_SENT_RANGES = 32_768  # of all connections together, besides one for each
 TX_ROWS = 1024
 NEIGHBOR_WAYS = 4
 LISTENERS = 64
@@ -48,17 +48,17 @@ V4_MAPPED = 0xFFFF << 32
 
 TCB = _record(  # hot: at most 128 bytes
     ("rexmit_at", "i8"),
-    ("rtt_at", "i8"),  # when rtt_seq was sent; 0: no segment is being timed
     ("generation", "u4"),
     ("slot", "i4"),
     ("state", "u1"),
     ("snd_scale", "u1"),
     ("rcv_scale", "u1"),
     ("dup_acks", "u1"),
+    ("retries", "u1"),
+    ("rexmit_kind", "u1"),  # what rexmit_at is for: timers.RTO, TAIL_LOSS or REORDERING
     ("flags", "i4"),
     ("snd_una", "u4"),
     ("snd_nxt", "u4"),
-    ("snd_max", "u4"),  # the highest sequence number ever sent
     ("snd_wnd", "i4"),
     ("snd_wl1", "u4"),
     ("snd_wl2", "u4"),
@@ -75,8 +75,10 @@ TCB = _record(  # hot: at most 128 bytes
     ("rto_us", "i4"),
     ("srtt_us", "i4"),
     ("rttvar_us", "i4"),
-    ("rtt_seq", "u4"),
-    ("retries", "i4"),
+    ("sent_head", "i4"),  # what is sent and not acknowledged: ranges of SENT, by sequence number
+    ("sent_tail", "i4"),
+    ("sacked", "i4"),  # bytes of it that the peer has reported
+    ("lost", "i4"),  # bytes of it that are lost and not sent again
     ("ts_recent", "u4"),  # RFC 7323 section 4.3
     ("max_wnd", "i4"),  # the largest window that the peer has offered
 )
@@ -100,9 +102,15 @@ CONN = _record(  # cold, by the same slot
     ("reason", "i4"),
     ("ooo_newest", "u4"),  # where the segment kept last begins: the first SACK block tells of it
     ("ts_recent_at", "i8"),  # when ts_recent last changed
-    ("sack_head", "i4"),  # the scoreboard: what the peer has selectively acknowledged
-    ("sack_count", "i4"),
-    ("high_rxt", "u4"),  # RFC 6675: the end of what was retransmitted in this recovery
+    ("rack_sent_at", "i8"),  # RFC 8985: when what was sent last, of all that is delivered, was sent
+    ("rack_end", "u4"),
+    ("rack_rtt_us", "i4"),
+    ("min_rtt_us", "i4"),
+    ("fack", "u4"),  # the end of what is delivered, holes or not
+    ("dsack_round", "u4"),
+    ("reo_steps", "i4"),  # the reordering window, in quarters of the least round-trip time
+    ("reo_persist", "i4"),
+    ("tail_end", "u4"),  # RFC 8985 section 7: snd_nxt as the tail loss probe left
     ("sent_at", "i8"),  # when data was sent last
     ("epoch_at", "i8"),  # CUBIC: when this congestion avoidance began; 0: not yet
     ("w_max", "f8"),
@@ -111,7 +119,13 @@ CONN = _record(  # cold, by the same slot
     ("k", "f8"),
 )
 
-SACKED = _record(("start", "u4"), ("end", "u4"), ("next", "i4"))  # a range of a scoreboard
+SENT = _record(  # a range of sequence numbers that was sent at one time (`tcp/sent.py`)
+    ("start", "u4"),
+    ("end", "u4"),
+    ("sent_at", "i8"),
+    ("next", "i4"),
+    ("marks", "i4"),
+)
 
 SYN = _record(  # a SYN_RECEIVED connection in the backlog
     *KEY_FIELDS,
@@ -214,7 +228,8 @@ COUNTER_NAMES = (
     "connections_reset connections_aborted connections_timed_out syns_received "
     "backlog_full syn_acks_resent syn_cookies_sent syn_cookies_taken syn_cookies_wrong rsts_sent "
     "challenge_acks challenge_acks_held drop_ack_too_old acks_delayed out_of_order retransmits fast_retransmits timeouts "
-    "sacks_received sacks_sent sacks_refused zero_window_probes time_wait_evicted "
+    "sacks_received sacks_sent sacks_refused dsacks_received reordering_waits tail_loss_probes "
+    "zero_window_probes time_wait_evicted "
     "slow_readers stale_commands recorded_lost accept_events read_events bytes_read bytes_written"
 ).split()
 COUNTERS = np.dtype([(name, "i8") for name in COUNTER_NAMES])
@@ -237,7 +252,7 @@ CORE = np.dtype(
             # tables: address and count
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
             "neighbors neighbor_count blocks block_data block_count timers timer_count wheel wheel_count "
-            "sacks sack_count free_sacks free_sack_count "
+            "sents sent_count free_sents free_sent_count senders "
             "controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
             # free lists and lists of the turn
             "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
@@ -262,14 +277,14 @@ time_wait_at = table_of(CORE, TIME_WAIT, "time_waits", "time_wait_count")
 listener_at = table_of(CORE, LISTENER, "listeners", "listener_count")
 neighbor_at = table_of(CORE, NEIGHBOR, "neighbors", "neighbor_count")
 block_at = table_of(CORE, BLOCK, "blocks", "block_count")
-sacked_at = table_of(CORE, SACKED, "sacks", "sack_count")
+sent_at = table_of(CORE, SENT, "sents", "sent_count")
 timer_at = table_of(CORE, TIMER, "timers", "timer_count")
 control_at = table_of(CORE, CONTROL, "controls", "control_rows")
 wheel_get, wheel_put = words_of(CORE, "wheel", "wheel_count")
 free_slot_get, free_slot_put = words_of(CORE, "free_slots", "connections")
 released_get, released_put = words_of(CORE, "released", "connections")
 free_block_get, free_block_put = words_of(CORE, "free_blocks", "block_count")
-free_sacked_get, free_sacked_put = words_of(CORE, "free_sacks", "sack_count")
+free_sent_get, free_sent_put = words_of(CORE, "free_sents", "sent_count")
 free_syn_get, free_syn_put = words_of(CORE, "free_syns", "syn_count")
 output_get, output_put = words_of(CORE, "outputs", "connections")
 delayed_get, delayed_put = words_of(CORE, "delayed", "connections")
@@ -329,8 +344,8 @@ def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
         "blocks": (BLOCK, limits.blocks),
         "timers": (TIMER, n + syns),
         "wheel": (_WORD, WHEEL_BUCKETS),
-        "sacks": (SACKED, SACKED_RANGES),
-        "free_sacks": (_WORD, SACKED_RANGES),
+        "sents": (SENT, n + MORE_SENT_RANGES),
+        "free_sents": (_WORD, n + MORE_SENT_RANGES),
         "controls": (CONTROL, CONTROL_ROWS),
         "flows": (_WORD, _power_of_two(2 * n)),
         "syn_flows": (_WORD, _power_of_two(2 * syns)),
@@ -361,7 +376,7 @@ _COUNTS = {
     "neighbors": "neighbor_count",
     "blocks": "block_count",
     "timers": "timer_count",
-    "sacks": "sack_count",
+    "sents": "sent_count",
     "wheel": "wheel_count",
     "controls": "control_rows",
     "flows": "flow_count",
@@ -414,7 +429,7 @@ def _fill_free_lists(core: Core) -> None:
         ("free_slots", "free_slot_count"),
         ("free_blocks", "free_block_count"),
         ("free_syns", "free_syn_count"),
-        ("free_sacks", "free_sack_count"),
+        ("free_sents", "free_sent_count"),
     ):
         rows = len(arrays[name])
         arrays[name].value = np.arange(rows - 1, -1, -1)

@@ -31,6 +31,7 @@ from mpserve.dataplane.tcp.connection import (
     release,
 )
 from mpserve.dataplane.tcp.cookies import owe_cookie, take_cookie
+from mpserve.dataplane.tcp.rack import clear_rack
 from mpserve.dataplane.tcp.reset import answer_with_rst
 from mpserve.dataplane.tcp.rtt import sample_rtt
 from mpserve.dataplane.tcp.seq import add, within
@@ -201,6 +202,7 @@ def _establish(core, syn, seg, now):
         return -1
     tcb, conn = tcb_at(core, slot), conn_at(core, slot)
     _start(core, tcb, syn, seg)
+    clear_rack(conn, tcb.snd_una)
     conn.mac = seg.mac
     conn.listener = syn.listener
     conn.ts_recent_at = now
@@ -214,7 +216,7 @@ def _establish(core, syn, seg, now):
 def _start(core, tcb, syn, seg):
     """The send and receive sequence spaces of a connection whose SYNs are both acknowledged."""
     tcb.state = ESTABLISHED
-    tcb.snd_una = tcb.snd_nxt = tcb.snd_max = add(syn.iss, 1)
+    tcb.snd_una = tcb.snd_nxt = add(syn.iss, 1)
     tcb.rcv_nxt = tcb.rcv_acked = add(syn.irs, 1)
     tcb.snd_scale = max(syn.snd_scale, 0)
     tcb.rcv_scale = core.scale if syn.snd_scale >= 0 else 0

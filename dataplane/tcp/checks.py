@@ -7,11 +7,14 @@ ignored: urgent data is delivered in line.
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, counters_at
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.congestion import on_duplicate_ack, on_new_ack, on_sack
+from mpserve.dataplane.tcp.congestion import on_duplicate_ack, on_new_ack, on_repaired_tail, on_reports
 from mpserve.dataplane.tcp.connection import RESET, destroy, fin_is_acknowledged, finish, notify, owe_ack, owe_output
+from mpserve.dataplane.tcp.rack import probe_answered, take_acknowledged
+from mpserve.dataplane.tcp.rexmit import start_timer, stop_timer, suspect_until
 from mpserve.dataplane.tcp.rtt import reset_rto, sample_rtt
-from mpserve.dataplane.tcp.sack import forget_below, take_sacks
+from mpserve.dataplane.tcp.sack import take_sacks
 from mpserve.dataplane.tcp.sendbuf import drop_front
+from mpserve.dataplane.tcp.sent import lose_all
 from mpserve.dataplane.tcp.seq import add, after, before, diff
 from mpserve.dataplane.tcp.state import AFTER_FIN_ACKED, CLOSED, FIN_WAIT_2, TIME_WAIT
 from mpserve.dataplane.tcp.timestamps import is_too_old
@@ -133,7 +136,7 @@ def check_ack(core, tcb, conn, seg, now):
     if seg.flags & tcp.ACK == 0:
         counters_at(core.counters).drop_no_ack += 1
         return False
-    if after(seg.ack, tcb.snd_max):
+    if after(seg.ack, tcb.snd_nxt):
         counters_at(core.counters).drop_ack_unsent += 1
         owe_ack(core, tcb)
         return False
@@ -143,7 +146,8 @@ def check_ack(core, tcb, conn, seg, now):
         counters_at(core.counters).drop_ack_too_old += 1
         _challenge(core, tcb)
         return False
-    if after(seg.ack, tcb.snd_una):
+    advanced = after(seg.ack, tcb.snd_una)
+    if advanced:
         _acknowledged(core, tcb, conn, seg, now)
         if fin_is_acknowledged(tcb) and not _fin_acknowledged(core, tcb, conn, now):
             return False
@@ -153,9 +157,8 @@ def check_ack(core, tcb, conn, seg, now):
         elif tcb.flags & flags.SACK == 0 and _is_duplicate(tcb, seg):
             on_duplicate_ack(core, tcb, conn)
             owe_output(core, tcb)
-    if seg.sack_count > 0 and tcb.flags & flags.SACK and take_sacks(core, tcb, conn, seg):
-        on_sack(core, tcb, conn)
-        owe_output(core, tcb)
+    if tcb.flags & flags.SACK and (seg.sack_count > 0 or _is_recovering(tcb)):
+        _take_reports(core, tcb, conn, seg, advanced, now)
     _update_window(core, tcb, seg, now)
     return True
 
@@ -164,7 +167,7 @@ def check_ack(core, tcb, conn, seg, now):
 def _is_duplicate(tcb, seg):
     """RFC 5681 section 2's definition of a duplicate acknowledgment."""
     return (
-        tcb.snd_max != tcb.snd_una
+        tcb.snd_nxt != tcb.snd_una
         and seg.length == 0
         and seg.flags & (tcp.SYN | tcp.FIN) == 0
         and (seg.wnd << tcb.snd_scale) == tcb.snd_wnd
@@ -172,27 +175,44 @@ def _is_duplicate(tcb, seg):
 
 
 @compiled
+def _is_recovering(tcb):
+    """Whether an ACK without a report may show something too: that retransmissions arrive, or that a probe has."""
+    if tcb.flags & (flags.IN_RECOVERY | flags.TAIL_PROBED) or tcb.sacked > 0 or tcb.lost > 0:
+        return True
+    return before(tcb.snd_una, tcb.recover)
+
+
+@compiled
+def _take_reports(core, tcb, conn, seg, advanced, now):
+    """Selective acknowledgments (RFC 2018, 2883), and what they show to be lost (RFC 8985)."""
+    learned, duplicate = take_sacks(core, tcb, conn, seg, now)
+    if probe_answered(tcb, conn, seg, advanced, duplicate):
+        on_repaired_tail(core, tcb, conn)
+    if learned:
+        tcb.dup_acks = min(tcb.dup_acks + 1, 250)
+    wait = on_reports(core, tcb, conn, now)
+    suspect_until(core, tcb, wait, now)
+    owe_output(core, tcb)
+
+
+@compiled
 def _acknowledged(core, tcb, conn, seg, now):
     """snd_una advances: buffer, round-trip time, retransmission timer and congestion window follow."""
     acked = diff(seg.ack, tcb.snd_una)
-    if tcb.rtt_at > 0 and not before(seg.ack, tcb.rtt_seq):
-        sample_rtt(core, tcb, now - tcb.rtt_at)
-        tcb.rtt_at = 0
+    rtt = take_acknowledged(core, tcb, conn, seg, now)
+    if rtt >= 0:
+        sample_rtt(core, tcb, rtt)
     drop_front(core, tcb, min(acked, tcb.snd_queued))
     tcb.snd_una = seg.ack
-    if before(tcb.snd_nxt, tcb.snd_una):
-        tcb.snd_nxt = tcb.snd_una
-    forget_below(core, conn, seg.ack)
     on_new_ack(core, tcb, conn, acked)
     tcb.retries = 0
     if tcb.flags & flags.USER_CLOSED:
         conn.state_at = now + core.fin_wait_us
-    if tcb.snd_una == tcb.snd_max:
-        tcb.rexmit_at = NEVER  # RFC 6298 (5.2)
+    if tcb.snd_una == tcb.snd_nxt:
+        stop_timer(tcb)  # RFC 6298 (5.2)
     else:
-        tcb.rexmit_at = now + tcb.rto_us  # (5.3)
-        arm(core, tcb.slot, tcb.rexmit_at)
-    if tcb.snd_queued > 0 or tcb.snd_una != tcb.snd_max:
+        start_timer(core, tcb, now)  # (5.3)
+    if tcb.snd_queued > 0 or tcb.snd_una != tcb.snd_nxt:
         owe_output(core, tcb)
     if tcb.flags & flags.WANT_WRITABLE and tcb.snd_queued <= core.sndbuf // 2:
         notify(core, tcb, 0)
@@ -236,8 +256,8 @@ def _update_window(core, tcb, seg, now):
 
 @compiled
 def _end_probing(core, tcb, now):
-    """The window has opened: what goes out now is not waited for as long as the last probe was."""
+    """The window has opened. What was sent into the closed one is lost, and not waited for as long as the last probe was."""
     reset_rto(core, tcb)
+    lose_all(core, tcb)
     if tcb.rexmit_at != NEVER:
-        tcb.rexmit_at = now + tcb.rto_us
-        arm(core, tcb.slot, tcb.rexmit_at)
+        start_timer(core, tcb, now)

@@ -1,14 +1,15 @@
 """Congestion control: slow start, congestion avoidance, fast retransmit and NewReno recovery (RFC 5681, RFC 6582).
 
 In congestion avoidance the window grows by CUBIC (RFC 9438, `cubic`) unless NewReno is set (core.cubic = 0).
-With selective acknowledgments recovery is RFC 6675's: `sack` says what is lost and how much is on its way.
+With selective acknowledgments `rack` says what is lost (RFC 8985); what is on its way is counted as in RFC 6675.
 """
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import counters_at
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.cubic import cubic_loss, cubic_window
-from mpserve.dataplane.tcp.sack import DUPLICATE_THRESHOLD, NONE, lost_edge, pipe, sacked_below
+from mpserve.dataplane.tcp.rack import DUPLICATE_THRESHOLD, detect_losses, end_of_recovery
+from mpserve.dataplane.tcp.sent import in_flight, lose_all, lose_front
 from mpserve.dataplane.tcp.seq import after, before, diff
 
 MAX_CWND = 1 << 30
@@ -23,7 +24,7 @@ def flight(tcb):
 @compiled
 def _after_loss(core, tcb, conn):
     """What ssthresh becomes: RFC 5681 (4), or RFC 9438 section 4.6."""
-    out = diff(tcb.snd_max, tcb.snd_una)
+    out = diff(tcb.snd_nxt, tcb.snd_una)
     if core.cubic != 0:
         return cubic_loss(tcb, conn, out)
     return max(out // 2, 2 * tcb.mss)
@@ -34,7 +35,7 @@ def on_new_ack(core, tcb, conn, acked):
     """An ACK that advanced snd_una by `acked` bytes (tcb.snd_una is already moved)."""
     tcb.dup_acks = 0
     if tcb.flags & flags.IN_RECOVERY:
-        _recovery_ack(tcb, conn, acked)
+        _recovery_ack(core, tcb, conn, acked)
     elif not _was_limited(tcb, acked):
         return
     elif tcb.cwnd < tcb.ssthresh:
@@ -48,13 +49,13 @@ def on_new_ack(core, tcb, conn, acked):
 @compiled
 def _was_limited(tcb, acked):
     """Whether the congestion window, and not the application, held the sender back: half of it was in use (RFC 7661's aim)."""
-    return 2 * (diff(tcb.snd_max, tcb.snd_una) + acked) > tcb.cwnd
+    return 2 * (diff(tcb.snd_nxt, tcb.snd_una) + acked) > tcb.cwnd
 
 
 @compiled
 def restart_after_idle(core, tcb, conn, now):
     """RFC 5681 section 4.1: after an RTO without sending, no more than an initial window goes out at once."""
-    if conn.sent_at != 0 and now - conn.sent_at > tcb.rto_us and tcb.snd_max == tcb.snd_una:
+    if conn.sent_at != 0 and now - conn.sent_at > tcb.rto_us and tcb.snd_nxt == tcb.snd_una:
         initial = initial_window(tcb.mss)
         if tcb.cwnd > initial:
             tcb.ssthresh = max(tcb.ssthresh, tcb.cwnd * 3 // 4)
@@ -69,22 +70,31 @@ def initial_window(mss):
 
 
 @compiled
-def _recovery_ack(tcb, conn, acked):
-    """RFC 6582 section 3.2, steps 3: full acknowledgment ends recovery, a partial one sends the next hole again."""
+def _recovery_ack(core, tcb, conn, acked):
+    """RFC 6582 section 3.2, step 3: full acknowledgment ends recovery, a partial one sends the next hole again."""
     if not after(tcb.recover, tcb.snd_una):
         tcb.flags &= ~(flags.IN_RECOVERY | flags.RETRANSMIT)
         tcb.cwnd = tcb.ssthresh
-        if tcb.flags & flags.SACK == 0:
+        if tcb.flags & flags.SACK:
+            end_of_recovery(conn)
+        else:
             tcb.cwnd = min(tcb.ssthresh, max(flight(tcb), tcb.mss) + tcb.mss)
         return
-    if tcb.flags & flags.SACK:
-        if not before(tcb.snd_una, conn.high_rxt):  # nothing that was sent again is missing, and yet there is a hole
-            tcb.flags |= flags.RETRANSMIT
-        return
-    tcb.flags |= flags.RETRANSMIT
-    tcb.cwnd = max(tcb.cwnd - acked, tcb.mss)
-    if acked >= tcb.mss:
-        tcb.cwnd += tcb.mss
+    if tcb.flags & flags.SACK == 0:
+        lose_front(core, tcb, tcb.mss)
+        tcb.flags |= flags.RETRANSMIT
+        tcb.cwnd = max(tcb.cwnd - acked, tcb.mss)
+        if acked >= tcb.mss:
+            tcb.cwnd += tcb.mss
+
+
+@compiled
+def _enter_recovery(core, tcb, conn):
+    tcb.ssthresh = _after_loss(core, tcb, conn)
+    tcb.cwnd = tcb.ssthresh
+    tcb.recover = tcb.snd_nxt
+    tcb.flags |= flags.IN_RECOVERY | flags.RETRANSMIT
+    counters_at(core.counters).fast_retransmits += 1
 
 
 @compiled
@@ -95,48 +105,44 @@ def on_duplicate_ack(core, tcb, conn):
         return
     tcb.dup_acks = min(tcb.dup_acks + 1, 250)
     if tcb.dup_acks == DUPLICATE_THRESHOLD and not before(tcb.snd_una, tcb.recover):
-        tcb.ssthresh = _after_loss(core, tcb, conn)
-        tcb.cwnd = tcb.ssthresh + DUPLICATE_THRESHOLD * tcb.mss
-        tcb.recover = tcb.snd_max
-        tcb.flags |= flags.IN_RECOVERY | flags.RETRANSMIT
-        counters_at(core.counters).fast_retransmits += 1
+        _enter_recovery(core, tcb, conn)
+        lose_front(core, tcb, tcb.mss)
+        tcb.cwnd += DUPLICATE_THRESHOLD * tcb.mss
 
 
 @compiled
-def on_sack(core, tcb, conn):
-    """RFC 6675 section 5: a report of something new; the third, or one that shows a loss, begins recovery."""
-    if tcb.flags & flags.IN_RECOVERY or before(tcb.snd_una, tcb.recover):
-        return
-    tcb.dup_acks = min(tcb.dup_acks + 1, 250)
-    if tcb.dup_acks >= DUPLICATE_THRESHOLD or after(lost_edge(core, tcb, conn), tcb.snd_una):
-        tcb.ssthresh = _after_loss(core, tcb, conn)
-        tcb.cwnd = tcb.ssthresh
-        tcb.recover = tcb.snd_max
-        conn.high_rxt = tcb.snd_una
-        tcb.flags |= flags.IN_RECOVERY | flags.RETRANSMIT
-        counters_at(core.counters).fast_retransmits += 1
+def on_reports(core, tcb, conn, now):
+    """What an ACK has shown to be lost (RFC 8985) begins recovery. Microseconds until more will be; 0: none is suspected."""
+    wait = detect_losses(core, tcb, conn, now)
+    if tcb.lost > 0 and tcb.flags & flags.IN_RECOVERY == 0 and not before(tcb.snd_una, tcb.recover):
+        _enter_recovery(core, tcb, conn)
+    return wait
+
+
+@compiled
+def on_repaired_tail(core, tcb, conn):
+    """RFC 8985 section 7.4: a probe has repaired a loss that nothing else showed; the window answers for it."""
+    tcb.ssthresh = _after_loss(core, tcb, conn)
+    tcb.cwnd = min(tcb.cwnd, tcb.ssthresh)
 
 
 @compiled
 def on_timeout(core, tcb, conn):
-    """RFC 5681 section 3.1: back to one segment; everything past snd_una will be sent again."""
+    """RFC 5681 section 3.1: back to one segment; everything past snd_una will be sent again, reported or not."""
     if tcb.retries == 0:
         tcb.ssthresh = _after_loss(core, tcb, conn)
     tcb.cwnd = tcb.mss
-    tcb.recover = tcb.snd_max
-    tcb.flags &= ~(flags.IN_RECOVERY | flags.RETRANSMIT)
+    tcb.recover = tcb.snd_nxt
+    tcb.flags &= ~(flags.IN_RECOVERY | flags.TAIL_PROBE | flags.TAIL_PROBED)
+    tcb.flags |= flags.RETRANSMIT
     tcb.dup_acks = 0
-    tcb.snd_nxt = tcb.snd_una
+    lose_all(core, tcb)
 
 
 @compiled
-def allowance(core, tcb, conn):
-    """How many bytes past snd_una may be in flight: the smaller of both windows, with limited transmit."""
+def allowance(tcb):
+    """How many bytes more may leave: by the congestion window, limited transmit (RFC 3042), and the peer's window."""
     window = tcb.cwnd
-    if tcb.flags & flags.IN_RECOVERY and tcb.flags & flags.SACK:
-        return min(flight(tcb) + max(tcb.cwnd - pipe(core, tcb, conn), 0), tcb.snd_wnd)
-    if tcb.flags & flags.IN_RECOVERY == 0 and tcb.dup_acks < DUPLICATE_THRESHOLD:
+    if tcb.flags & (flags.IN_RECOVERY | flags.SACK) == 0 and tcb.dup_acks < DUPLICATE_THRESHOLD:
         window += tcb.dup_acks * tcb.mss
-    if conn.sack_head != NONE and before(tcb.snd_nxt, tcb.snd_max):
-        window += sacked_below(core, conn, tcb.snd_nxt)
-    return min(window, tcb.snd_wnd)
+    return min(window - in_flight(tcb), tcb.snd_wnd - flight(tcb))

@@ -21,7 +21,7 @@ from mpserve.dataplane.layout import (
     tcb_at,
 )
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.sack import NONE, clear_scoreboard
+from mpserve.dataplane.tcp.sent import NONE, clear_sent
 from mpserve.dataplane.tcp.state import CLOSED, TIME_WAIT
 from mpserve.dataplane.tcp.table import insert, remove
 from mpserve.dataplane.tcp.timewait import enter_time_wait
@@ -60,7 +60,7 @@ def notify(core, tcb, bits):
 @compiled
 def fin_is_acknowledged(tcb):
     """Whether nothing that was sent is unacknowledged, our FIN included."""
-    return tcb.flags & flags.FIN_SENT != 0 and tcb.snd_una == tcb.snd_max
+    return tcb.flags & flags.FIN_SENT != 0 and tcb.snd_una == tcb.snd_nxt
 
 
 @compiled
@@ -85,7 +85,10 @@ def _clear(core, tcb, conn):
     tcb.dup_acks = 0
     tcb.retries = 0
     tcb.rexmit_at = NEVER
-    tcb.rtt_at = 0
+    tcb.rexmit_kind = 0
+    tcb.sent_head = tcb.sent_tail = NONE
+    tcb.sacked = 0
+    tcb.lost = 0
     tcb.srtt_us = 0
     tcb.rttvar_us = 0
     tcb.rto_us = INITIAL_RTO_US
@@ -99,8 +102,6 @@ def _clear(core, tcb, conn):
     conn.rcv_queued = 0
     conn.ooo_head = NO_BLOCK
     conn.ooo_blocks = 0
-    conn.sack_head = NONE
-    conn.sack_count = 0
     conn.sent_at = 0
     conn.epoch_at = 0
     conn.w_max = 0.0
@@ -118,7 +119,7 @@ def _release_buffers(core, tcb, conn):
     give_chain(core, tcb.snd_head)
     give_chain(core, conn.rcv_head)
     give_chain(core, conn.ooo_head)
-    clear_scoreboard(core, conn)
+    clear_sent(core, tcb)
     tcb.snd_head = tcb.snd_tail = conn.rcv_head = conn.rcv_tail = conn.ooo_head = NO_BLOCK
     tcb.snd_queued = conn.rcv_queued = conn.ooo_blocks = 0
 

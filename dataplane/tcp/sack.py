@@ -1,25 +1,17 @@
-"""Selective acknowledgment: the blocks that our ACKs report (RFC 2018), and the scoreboard of what the peer reports (RFC 6675).
-
-A scoreboard is a list of disjoint ranges sorted by sequence number, all of them between snd_una and snd_max. It is empty
-unless segments are missing, so a connection without loss pays nothing.
-"""
+"""Selective acknowledgment: the blocks that our ACKs report (RFC 2018), and what the peer's reports mark in `sent`."""
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import (
     NO_BLOCK,
     block_at,
     counters_at,
-    free_sacked_get,
-    free_sacked_put,
-    sacked_at,
+    sent_at,
 )
 from mpserve.dataplane.memory import load32
-from mpserve.dataplane.tcp.seq import add, after, before, diff
+from mpserve.dataplane.tcp.rack import delivered, widen_reordering_window
+from mpserve.dataplane.tcp.sent import NONE, SACKED, forget_marks, join_sacked, length_of, split
+from mpserve.dataplane.tcp.seq import add, after, before
 from mpserve.dataplane.wire import tcp
-
-NONE = -1
-MOST_RANGES = 256  # of one scoreboard
-DUPLICATE_THRESHOLD = 3
 
 # -- what we report
 
@@ -73,187 +65,66 @@ def write_sack_option(core, conn, at, room):
 
 
 @compiled
-def clear_scoreboard(core, conn):
-    while conn.sack_head != NONE:
-        _unlink(core, conn, NONE, conn.sack_head)
+def take_sacks(core, tcb, conn, seg, now):
+    """Mark what the segment's SACK blocks report. (whether anything new was, whether a duplicate was reported).
 
-
-@compiled
-def _unlink(core, conn, previous, index):
-    following = sacked_at(core, index).next
-    if previous == NONE:
-        conn.sack_head = following
-    else:
-        sacked_at(core, previous).next = following
-    free_sacked_put(core, core.free_sack_count, index)
-    core.free_sack_count += 1
-    conn.sack_count -= 1
-    return following
-
-
-@compiled
-def forget_below(core, conn, snd_una):
-    """What is acknowledged needs no entry."""
-    while conn.sack_head != NONE:
-        first = sacked_at(core, conn.sack_head)
-        if after(first.end, snd_una):
-            if before(first.start, snd_una):
-                first.start = snd_una
-            return
-        _unlink(core, conn, NONE, conn.sack_head)
-
-
-@compiled
-def take_sacks(core, tcb, conn, seg):
-    """Enter the segment's SACK blocks in the scoreboard; whether it learned anything.
-
-    A block outside (snd_una, snd_max] says nothing usable (a D-SACK, RFC 2883, or a lie) and is counted.
+    A first block below the cumulative ACK is a D-SACK (RFC 2883). Any other outside (snd_una, snd_nxt] is a lie, and counted.
     """
-    learned = False
-    for i in range(seg.sack_count):
+    counters = counters_at(core.counters)
+    learned, duplicate = False, False
+    taken = 0  # a bit for each block
+    for _ in range(seg.sack_count):
+        i = _lowest_block(seg, taken)
+        taken |= 1 << i
         start, end = load32(seg.sacks + 8 * i), load32(seg.sacks + 8 * i + 4)
-        if not before(start, end) or before(start, tcb.snd_una) or after(end, tcb.snd_max):
-            counters_at(core.counters).sacks_refused += 1
-        elif _insert(core, conn, start, end):
+        if i == 0 and before(start, end) and not after(end, seg.ack):
+            duplicate = True
+        elif not before(start, end) or before(start, tcb.snd_una) or after(end, tcb.snd_nxt):
+            counters.sacks_refused += 1
+        elif _mark(core, tcb, conn, seg, start, end, now):
             learned = True
     if learned:
-        counters_at(core.counters).sacks_received += 1
-    return learned
+        counters.sacks_received += 1
+    if duplicate:
+        counters.dsacks_received += 1
+        widen_reordering_window(tcb, conn)
+    return learned, duplicate
 
 
 @compiled
-def _insert(core, conn, start, end):
-    """Add a range, joined with those that it touches; False if it was known, or there is no room for another."""
-    previous, index = NONE, conn.sack_head
-    while index != NONE and before(sacked_at(core, index).end, start):
+def _lowest_block(seg, taken):
+    """The block with the lowest start of those not taken: RFC 8985 section 6.2, step 3, looks at them in that order."""
+    lowest = -1
+    for i in range(seg.sack_count):
+        if taken >> i & 1 == 0 and (lowest < 0 or before(load32(seg.sacks + 8 * i), load32(seg.sacks + 8 * lowest))):
+            lowest = i
+    return lowest
+
+
+@compiled
+def _mark(core, tcb, conn, seg, start, end, now):
+    """Mark [start, end) as reported; whether any of it was not yet. Where ranges run out, less is marked."""
+    learned = False
+    previous, index = NONE, tcb.sent_head
+    while index != NONE and before(sent_at(core, index).start, end):
+        record = sent_at(core, index)
+        if after(record.end, start):
+            if record.marks & SACKED == 0:
+                if before(record.start, start):
+                    if not split(core, tcb, index, start):
+                        break
+                    previous, index = index, record.next
+                    continue
+                if after(record.end, end) and not split(core, tcb, index, end):
+                    break
+                delivered(core, tcb, conn, seg, record, record.end, now)
+                forget_marks(tcb, record)
+                record.marks = SACKED
+                tcb.sacked += length_of(record)
+                learned = True
+            index = join_sacked(core, tcb, previous, index)
         previous = index
-        index = sacked_at(core, index).next
-    if index == NONE or before(end, sacked_at(core, index).start):
-        return _insert_new(core, conn, previous, index, start, end)
-    entry = sacked_at(core, index)
-    if not before(start, entry.start) and not after(end, entry.end):
-        return False
-    if before(start, entry.start):
-        entry.start = start
-    if after(end, entry.end):
-        entry.end = end
-    following = entry.next
-    while following != NONE and not after(sacked_at(core, following).start, entry.end):
-        if after(sacked_at(core, following).end, entry.end):
-            entry.end = sacked_at(core, following).end
-        following = _unlink(core, conn, index, following)
-    return True
-
-
-@compiled
-def _insert_new(core, conn, previous, following, start, end):
-    if core.free_sack_count == 0 or conn.sack_count >= MOST_RANGES:
-        counters_at(core.counters).sacks_refused += 1
-        return False
-    core.free_sack_count -= 1
-    index = free_sacked_get(core, core.free_sack_count)
-    entry = sacked_at(core, index)
-    entry.start = start
-    entry.end = end
-    entry.next = following
-    if previous == NONE:
-        conn.sack_head = index
-    else:
-        sacked_at(core, previous).next = index
-    conn.sack_count += 1
-    return True
-
-
-@compiled
-def sacked_bytes(core, conn):
-    total = 0
-    index = conn.sack_head
-    while index != NONE:
-        entry = sacked_at(core, index)
-        total += diff(entry.end, entry.start)
-        index = entry.next
-    return total
-
-
-@compiled
-def sacked_below(core, conn, seq):
-    """Reported bytes before a sequence number."""
-    total = 0
-    index = conn.sack_head
-    while index != NONE and before(sacked_at(core, index).start, seq):
-        entry = sacked_at(core, index)
-        total += min(diff(entry.end, entry.start), diff(seq, entry.start))
-        index = entry.next
-    return total
-
-
-@compiled
-def lost_edge(core, tcb, conn):
-    """RFC 6675 section 4, IsLost: what is not reported and lies before this sequence number is lost.
-
-    Above it fewer than DUPLICATE_THRESHOLD ranges and no more than two segments' bytes are reported.
-    """
-    bytes_left, ranges_left = sacked_bytes(core, conn), conn.sack_count
-    edge = tcb.snd_una
-    index = conn.sack_head
-    while index != NONE and (ranges_left >= DUPLICATE_THRESHOLD or bytes_left > (DUPLICATE_THRESHOLD - 1) * tcb.mss):
-        entry = sacked_at(core, index)
-        edge = entry.start
-        bytes_left -= diff(entry.end, entry.start)
-        ranges_left -= 1
-        index = entry.next
-    return edge
-
-
-@compiled
-def _unsacked_between(core, conn, start, end):
-    """Bytes of [start, end) that are not reported."""
-    total = max(diff(end, start), 0)
-    index = conn.sack_head
-    while index != NONE:
-        entry = sacked_at(core, index)
-        low = start if before(entry.start, start) else entry.start
-        high = end if after(entry.end, end) else entry.end
-        total -= max(diff(high, low), 0) if after(end, start) else 0
-        index = entry.next
-    return total
-
-
-@compiled
-def pipe(core, tcb, conn):
-    """RFC 6675 section 4, SetPipe: bytes that are still on their way, as far as one can tell."""
-    in_flight = diff(tcb.snd_max, tcb.snd_una) - sacked_bytes(core, conn)
-    lost = _unsacked_between(core, conn, tcb.snd_una, lost_edge(core, tcb, conn))
-    again = _unsacked_between(core, conn, tcb.snd_una, conn.high_rxt)
-    return in_flight - lost + again
-
-
-@compiled
-def next_hole(core, tcb, conn, edge):
-    """RFC 6675 section 4, NextSeg (1) and (3): the first missing range from high_rxt on and below `edge`. (start, end)."""
-    start = conn.high_rxt if after(conn.high_rxt, tcb.snd_una) else tcb.snd_una
-    index = conn.sack_head
-    while index != NONE:
-        entry = sacked_at(core, index)
-        if before(start, entry.start):
-            break
-        if before(start, entry.end):
-            start = entry.end
-        index = entry.next
-    if index == NONE or not before(start, edge):
-        return start, start
-    return start, sacked_at(core, index).start
-
-
-@compiled
-def skip_sacked(core, conn, seq):
-    """The first sequence number from `seq` on that is not reported, and where the next report begins (or `seq`)."""
-    index = conn.sack_head
-    while index != NONE:
-        entry = sacked_at(core, index)
-        if before(seq, entry.start):
-            return seq, diff(entry.start, seq)
-        if before(seq, entry.end):
-            seq = entry.end
-        index = entry.next
-    return seq, 0
+        index = sent_at(core, index).next
+    if index != NONE:
+        join_sacked(core, tcb, previous, index)
+    return learned

@@ -13,7 +13,7 @@ from mpserve.dataplane.layout import (
 )
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import syn_timer
-from mpserve.dataplane.tcp.congestion import on_timeout
+from mpserve.dataplane.tcp.congestion import on_reports, on_timeout
 from mpserve.dataplane.tcp.connection import (
     FINISHED,
     TIMED_OUT,
@@ -24,8 +24,9 @@ from mpserve.dataplane.tcp.connection import (
     owe_ack,
     owe_output,
 )
+from mpserve.dataplane.tcp.rack import may_probe_tail
+from mpserve.dataplane.tcp.rexmit import REORDERING, RTO, TAIL_LOSS, suspect_until
 from mpserve.dataplane.tcp.rtt import back_off
-from mpserve.dataplane.tcp.sack import clear_scoreboard
 from mpserve.dataplane.tcp.state import CLOSED, FIN_WAIT_2
 from mpserve.dataplane.tcp.timewait import expire_time_waits
 from mpserve.dataplane.wheel import TICK_SHIFT, arm, disarm
@@ -68,7 +69,7 @@ def _visit(core, bucket, now):
 def connection_timer(core, tcb, conn, now):
     """Act on the deadlines that have passed, and arm for the earliest that is left."""
     if tcb.rexmit_at <= now:
-        _retransmission_timeout(core, tcb, conn, now)
+        _rexmit_timer(core, tcb, conn, now)
     if conn.delack_at <= now:
         conn.delack_at = NEVER
         if tcb.flags & flags.ACK_DELAYED:
@@ -93,10 +94,28 @@ def _abandon(core, tcb, conn):
 
 
 @compiled
+def _rexmit_timer(core, tcb, conn, now):
+    """What the timer was set for: RACK's reordering window, a tail loss probe, or the RTO."""
+    if tcb.rexmit_kind == REORDERING:
+        counters_at(core.counters).reordering_waits += 1
+        tcb.rexmit_at = NEVER
+        suspect_until(core, tcb, on_reports(core, tcb, conn, now), now)
+        owe_output(core, tcb)
+    elif tcb.rexmit_kind == TAIL_LOSS and tcb.snd_wnd > 0 and may_probe_tail(tcb):
+        tcb.flags |= flags.TAIL_PROBE
+        tcb.rexmit_kind = RTO
+        tcb.rexmit_at = now + tcb.rto_us
+        owe_output(core, tcb)
+    else:
+        _retransmission_timeout(core, tcb, conn, now)
+
+
+@compiled
 def _retransmission_timeout(core, tcb, conn, now):
     """RFC 6298 (5.4) to (5.7): back off and send from snd_una again, or probe a closed window; at last give up."""
     tcb.rexmit_at = NEVER
-    if tcb.snd_una == tcb.snd_max and tcb.snd_queued == 0:
+    tcb.rexmit_kind = RTO
+    if tcb.snd_una == tcb.snd_nxt and tcb.snd_queued == 0:
         if tcb.flags & flags.FIN_QUEUED == 0 or fin_is_acknowledged(tcb):
             return
     counters = counters_at(core.counters)
@@ -106,13 +125,10 @@ def _retransmission_timeout(core, tcb, conn, now):
     if tcb.snd_wnd == 0 and tcb.snd_queued > 0:
         counters.zero_window_probes += 1
         tcb.flags |= flags.PROBE
-        tcb.snd_nxt = tcb.snd_una
     else:
         counters.timeouts += 1
         on_timeout(core, tcb, conn)
-        clear_scoreboard(core, conn)  # RFC 2018 section 8: the peer may have thrown away what it reported
     tcb.retries += 1
-    tcb.rtt_at = 0
     back_off(core, tcb)
     tcb.rexmit_at = now + tcb.rto_us
     owe_output(core, tcb)

@@ -27,6 +27,14 @@ def stamp_control(core, key, ts_recent):
 
 
 @compiled
+def sent_before_echo(core, tcb, conn, seg, sent_at):
+    """Whether the peer has seen something sent at `sent_at` or later, as far as timestamps tell."""
+    if tcb.flags & flags.TIMESTAMPS == 0 or seg.ts_ok == 0:
+        return True
+    return not before(seg.ts_ecr, (sent_at >> _TICK_SHIFT) + np.int64(conn.hash))
+
+
+@compiled
 def is_too_old(core, tcb, conn, seg):
     """RFC 7323 section 5.3, R1: older than the last one echoed."""
     return before(seg.ts_val, tcb.ts_recent) and core.now - conn.ts_recent_at < _PAWS_IDLE_US

@@ -4,15 +4,15 @@ import numpy as np
 
 from mpserve.dataplane.frames import send_segment
 from mpserve.dataplane.jit import compiled
-from mpserve.dataplane.layout import NEVER, NO_BLOCK, counters_at
+from mpserve.dataplane.layout import NEVER, NO_BLOCK, counters_at, sent_at
 from mpserve.dataplane.neighbor import resolve
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.congestion import allowance, restart_after_idle
+from mpserve.dataplane.tcp.congestion import allowance, flight, restart_after_idle
 from mpserve.dataplane.tcp.connection import fin_is_acknowledged
-from mpserve.dataplane.tcp.sack import NONE, lost_edge, next_hole, pipe, skip_sacked
+from mpserve.dataplane.tcp.rexmit import TAIL_LOSS, start_timer
 from mpserve.dataplane.tcp.sendbuf import find_offset
-from mpserve.dataplane.tcp.seq import add, after, before, diff
-from mpserve.dataplane.wheel import arm
+from mpserve.dataplane.tcp.sent import LOST, NONE, in_flight, length_of, note_probe, note_sent, note_sent_again
+from mpserve.dataplane.tcp.seq import add, diff
 from mpserve.dataplane.wire import tcp
 
 
@@ -54,14 +54,17 @@ def output(core, tcb, conn, now):
     """Send what the connection owes and may send. False if frames ran out and it must be listed again."""
     mac = resolve(core, conn, now)
     if mac == 0:
-        _start_timer(core, tcb, now)
+        if tcb.rexmit_at == NEVER:
+            start_timer(core, tcb, now)
         return True
     conn.mac = mac
-    if tcb.flags & (flags.RETRANSMIT | flags.PROBE) and not _send_again(core, tcb, conn, mac):
+    if tcb.flags & flags.PROBE and not _send_window_probe(core, tcb, conn, mac, now):
         return False
-    if conn.sack_head != NONE and tcb.flags & flags.IN_RECOVERY and not _send_lost(core, tcb, conn, mac):
+    if tcb.lost > 0 and not _send_lost(core, tcb, conn, mac, now):
         return False
     if (tcb.snd_queued > 0 or tcb.flags & flags.FIN_QUEUED) and not _send_new(core, tcb, conn, mac, now):
+        return False
+    if tcb.flags & flags.TAIL_PROBE and not _send_tail_probe(core, tcb, conn, mac, now):
         return False
     if tcb.flags & flags.ACK_NOW:
         sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, 0, NO_BLOCK, 0, 0)
@@ -70,113 +73,120 @@ def output(core, tcb, conn, now):
 
 
 @compiled
-def _send_again(core, tcb, conn, mac):
-    """The segment at snd_una once more (fast retransmit), or one byte of it into a closed window."""
-    length = min(tcb.snd_queued, 1 if tcb.flags & flags.PROBE else tcb.mss)
-    flag_bits = 0
-    if length == tcb.snd_queued and tcb.flags & flags.FIN_SENT:
-        flag_bits = tcp.FIN
-    if length == 0 and flag_bits == 0:
-        tcb.flags &= ~(flags.RETRANSMIT | flags.PROBE)
-        return True
+def _send_range(core, tcb, conn, mac, start, length):
+    """Once more what lies at `start`: data, and where the range goes beyond it, the FIN."""
+    offset = diff(start, tcb.snd_una)
+    data = min(length, tcb.snd_queued - offset)
+    flag_bits = tcp.FIN if length > data else 0
     block, position = NO_BLOCK, 0
-    if length > 0:
-        block, position = find_offset(core, tcb, 0)
-    sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_una, flag_bits, block, position, length)
-    if sent:
-        if tcb.flags & flags.RETRANSMIT:
-            counters_at(core.counters).retransmits += 1
-            conn.high_rxt = add(tcb.snd_una, length)
-        tcb.flags &= ~(flags.RETRANSMIT | flags.PROBE)
-        tcb.rtt_at = 0  # Karn: an ACK could be for either copy
-        if after(add(tcb.snd_una, length), tcb.snd_max):
-            tcb.snd_max = add(tcb.snd_una, length)
+    if data > 0:
+        block, position = find_offset(core, tcb, offset)
+        if offset + data == tcb.snd_queued:
+            flag_bits |= tcp.PSH
+    sent, _, _ = _emit(core, tcb, conn, mac, start, flag_bits, block, position, data)
     return sent
 
 
 @compiled
-def _send_lost(core, tcb, conn, mac):
-    """RFC 6675 section 5, (C): what the scoreboard shows to be lost, as far as the congestion window allows."""
-    edge = lost_edge(core, tcb, conn)
-    room = tcb.cwnd - pipe(core, tcb, conn)
-    while room >= tcb.mss:
-        start, end = next_hole(core, tcb, conn, edge)
-        offset = diff(start, tcb.snd_una)
-        length = min(min(diff(end, start), tcb.mss), tcb.snd_queued - offset)
-        if length <= 0:
-            return True
-        block, position = find_offset(core, tcb, offset)
-        sent, _, _ = _emit(core, tcb, conn, mac, start, 0, block, position, length)
-        if not sent:
+def _send_window_probe(core, tcb, conn, mac, now):
+    """RFC 9293 section 3.8.6.1: an octet into the closed window, the first that is not acknowledged, or else a new one."""
+    is_new = tcb.snd_una == tcb.snd_nxt
+    if tcb.snd_queued > 0:
+        if not _send_range(core, tcb, conn, mac, tcb.snd_una, 1):
+            return False
+        if is_new:
+            note_sent(core, tcb, tcb.snd_nxt, add(tcb.snd_nxt, 1), now)
+            tcb.snd_nxt = add(tcb.snd_nxt, 1)
+    tcb.flags &= ~flags.PROBE
+    return True
+
+
+@compiled
+def _send_lost(core, tcb, conn, mac, now):
+    """What is lost, the lowest first, as far as the congestion window allows; the first on entering recovery in any case."""
+    previous, index = NONE, tcb.sent_head
+    while tcb.lost > 0 and index != NONE:
+        record = sent_at(core, index)
+        if record.marks & LOST == 0:
+            previous, index = index, record.next
+            continue
+        length = min(length_of(record), tcb.mss)
+        if tcb.flags & flags.RETRANSMIT == 0 and in_flight(tcb) + length > tcb.cwnd:
+            break
+        if not _send_range(core, tcb, conn, mac, record.start, length):
             return False
         counters_at(core.counters).retransmits += 1
-        conn.high_rxt = add(start, length)
-        tcb.rtt_at = 0
-        room -= length
+        tcb.flags &= ~flags.RETRANSMIT
+        note_sent_again(core, tcb, previous, index, length, now)
+        previous, index = NONE, tcb.sent_head
+    if tcb.rexmit_at == NEVER:
+        start_timer(core, tcb, now)
+    return True
+
+
+@compiled
+def _send_tail_probe(core, tcb, conn, mac, now):
+    """RFC 8985 section 7.3: a new segment whatever the congestion window, or else the last one again."""
+    out = flight(tcb)
+    if out > 0:
+        fresh = min(min(tcb.snd_queued - out, tcb.mss), tcb.snd_wnd - out)
+        length = fresh if fresh > 0 else min(length_of(sent_at(core, tcb.sent_tail)), tcb.mss)
+        start = tcb.snd_nxt if fresh > 0 else add(tcb.snd_nxt, -length)
+        if not _send_range(core, tcb, conn, mac, start, length):
+            return False
+        tcb.flags &= ~flags.TAIL_SENT_AGAIN
+        if fresh > 0:
+            note_sent(core, tcb, start, add(start, length), now)
+            tcb.snd_nxt = add(start, length)
+        else:
+            note_probe(core, tcb, start, now)
+            tcb.flags |= flags.TAIL_SENT_AGAIN
+            counters_at(core.counters).retransmits += 1
+        counters_at(core.counters).tail_loss_probes += 1
+        tcb.flags |= flags.TAIL_PROBED
+        conn.tail_end = tcb.snd_nxt
+    tcb.flags &= ~flags.TAIL_PROBE
     return True
 
 
 @compiled
 def _send_new(core, tcb, conn, mac, now):
-    """Data from snd_nxt on as far as both windows allow, then the FIN."""
-    offset = diff(tcb.snd_nxt, tcb.snd_una)
-    if offset > tcb.snd_queued or fin_is_acknowledged(tcb):
+    """Data from snd_nxt on as far as both windows allow, then the FIN; what has left is noted as one range."""
+    if flight(tcb) > tcb.snd_queued or fin_is_acknowledged(tcb):
         return True  # the FIN is out
     restart_after_idle(core, tcb, conn, now)
-    allowed = allowance(core, tcb, conn)
-    block, position = NO_BLOCK, 0
-    if offset < tcb.snd_queued:
-        block, position = find_offset(core, tcb, offset)
+    start = tcb.snd_nxt
+    done = _send_data(core, tcb, conn, mac)
+    if done and flight(tcb) == tcb.snd_queued and tcb.flags & flags.FIN_QUEUED:
+        done, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, tcp.FIN, NO_BLOCK, 0, 0)
+        if done:
+            tcb.flags |= flags.FIN_SENT
+            tcb.snd_nxt = add(tcb.snd_nxt, 1)
+    if tcb.snd_nxt != start:
+        note_sent(core, tcb, start, tcb.snd_nxt, now)
+        conn.sent_at = now
+    if tcb.rexmit_at == NEVER or (tcb.rexmit_kind == TAIL_LOSS and tcb.snd_nxt != start):
+        start_timer(core, tcb, now)
+    return done
+
+
+@compiled
+def _send_data(core, tcb, conn, mac):
+    """New segments as far as both windows allow; False if frames ran out."""
+    offset, room = flight(tcb), allowance(tcb)
+    if offset >= tcb.snd_queued or room <= 0:
+        return True
+    block, position = find_offset(core, tcb, offset)
     while offset < tcb.snd_queued:
         left = tcb.snd_queued - offset
-        if conn.sack_head != NONE and before(
-            tcb.snd_nxt, tcb.snd_max
-        ):  # going back after a timeout: not what has arrived
-            tcb.snd_nxt, gap = skip_sacked(core, conn, tcb.snd_nxt)
-            allowed = min(allowed + diff(tcb.snd_nxt, tcb.snd_una) - offset, tcb.snd_wnd)
-            offset = diff(tcb.snd_nxt, tcb.snd_una)
-            if offset >= tcb.snd_queued:
-                break
-            left = gap if gap > 0 else tcb.snd_queued - offset
-            block, position = find_offset(core, tcb, offset)
-        length = min(min(tcb.mss, left), allowed - offset)
+        length = min(min(tcb.mss, left), room)
         if length <= 0 or (length < tcb.mss and length < left and offset > 0):
             break  # no room, or so little that waiting for an ACK is better (RFC 9293 section 3.8.6.2.1)
         flag_bits = tcp.PSH if length == left else 0
         sent, block, position = _emit(core, tcb, conn, mac, tcb.snd_nxt, flag_bits, block, position, length)
         if not sent:
             return False
-        _advance(core, tcb, length, now)
-        conn.sent_at = now
+        tcb.snd_nxt = add(tcb.snd_nxt, length)
         offset += length
-    if offset == tcb.snd_queued and tcb.flags & flags.FIN_QUEUED:
-        sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, tcp.FIN, NO_BLOCK, 0, 0)
-        if not sent:
-            return False
-        tcb.flags |= flags.FIN_SENT
-        _advance(core, tcb, 1, now)
-    _start_timer(core, tcb, now)
+        room -= length
     return True
-
-
-@compiled
-def _advance(core, tcb, length, now):
-    """snd_nxt moves; one segment that is not sent again is timed (RFC 6298 section 3)."""
-    end = add(tcb.snd_nxt, length)
-    if tcb.snd_nxt == tcb.snd_max:
-        if tcb.rtt_at == 0:
-            tcb.rtt_at = now
-            tcb.rtt_seq = end
-    else:
-        counters_at(core.counters).retransmits += 1
-    tcb.snd_nxt = end
-    if after(end, tcb.snd_max):
-        tcb.snd_max = end
-
-
-@compiled
-def _start_timer(core, tcb, now):
-    """RFC 6298 (5.1); the same timer probes a closed window."""
-    if tcb.rexmit_at == NEVER:
-        tcb.rexmit_at = now + tcb.rto_us
-        arm(core, tcb.slot, tcb.rexmit_at)

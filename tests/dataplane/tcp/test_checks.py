@@ -161,7 +161,7 @@ def test_without_ack_dropped(stack, state):
 @pytest.mark.parametrize("state", SYNCHRONIZED)
 def test_an_ack_of_what_was_not_sent_is_answered_and_dropped(stack, state):
     peer = Peer(stack).reach(state)
-    ahead = int(peer.tcb.snd_max) - peer.stack_iss + 1
+    ahead = int(peer.tcb.snd_nxt) - peer.stack_iss + 1
     expected = peer.snd_nxt
     peer.send(0, ack=ahead, data=b"x")
     peer.recv(0, flags="A", ack=expected)
