@@ -1,5 +1,7 @@
 """Executes the commands of a batch: what a channel asks of its handles and listeners."""
 
+import numpy as np
+
 from mpserve.dataplane.blocks import give_chain
 from mpserve.dataplane.events import (
     GENERATION_MASK,
@@ -24,7 +26,6 @@ from mpserve.dataplane.layout import (
 )
 from mpserve.dataplane.memory import native64
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.backlog import complete_accepts
 from mpserve.dataplane.tcp.connection import (
     ABORTED,
     FINISHED,
@@ -36,13 +37,14 @@ from mpserve.dataplane.tcp.connection import (
     owe_output,
 )
 from mpserve.dataplane.tcp.sendbuf import append
-from mpserve.dataplane.tcp.state import AFTER_CLOSE, CLOSED, TIME_WAIT
+from mpserve.dataplane.tcp.settings import LINGER, set_option
+from mpserve.dataplane.tcp.state import AFTER_CLOSE, CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from mpserve.dataplane.wheel import arm
 
 WRITE, SHUTDOWN, CLOSE, ABORT = (int(c) for c in (Command.WRITE, Command.SHUTDOWN, Command.CLOSE, Command.ABORT))
 PAUSE, RESUME, TIMEOUT = int(Command.PAUSE), int(Command.RESUME), int(Command.TIMEOUT)
 WANT_WRITABLE, READ_ONCE = int(Command.WANT_WRITABLE), int(Command.READ_ONCE)
-ACCEPT_COMMAND = int(Command.ACCEPT)
+ACCEPT_COMMAND, SET = int(Command.ACCEPT), int(Command.SET)
 HARD_LIMIT_SNDBUFS = 4  # a send buffer this many times its set size means a peer that doesn't read
 
 
@@ -86,7 +88,7 @@ def commands(core_address, count):
 def write(core, tcb, conn, address, length):
     if tcb.flags & flags.FIN_QUEUED or tcb.state == TIME_WAIT:
         return
-    if tcb.snd_queued + length > HARD_LIMIT_SNDBUFS * core.sndbuf:
+    if tcb.snd_queued + length > HARD_LIMIT_SNDBUFS * conn.sndbuf:
         counters_at(core.counters).slow_readers += 1
         abort(core, tcb, conn, SLOW_READER)
     elif append(core, tcb, address, length) < length:
@@ -121,14 +123,17 @@ def execute(core, tcb, conn, op, argument, now):
         conn.idle_us = native64(argument)
         conn.idle_at = now + conn.idle_us if conn.idle_us > 0 else NEVER
         arm(core, tcb.slot, conn.idle_at)
+    elif op == SET:
+        set_option(core, tcb, conn, native64(argument), now)
 
 
 @compiled
 def _close_send(core, tcb):
-    """RFC 9293 section 3.10.4: a FIN follows what was written."""
+    """RFC 9293 section 3.10.4: a FIN follows what was written, and our SYN."""
     if tcb.flags & flags.FIN_QUEUED == 0 and tcb.state != TIME_WAIT:
         tcb.flags |= flags.FIN_QUEUED
-        tcb.state = AFTER_CLOSE[tcb.state]
+        if tcb.state != SYN_SENT and tcb.state != SYN_RECEIVED:
+            tcb.state = AFTER_CLOSE[tcb.state]
         owe_output(core, tcb)
 
 
@@ -148,8 +153,11 @@ def _close(core, tcb, conn, now):
     if tcb.state == TIME_WAIT:
         destroy(core, tcb, conn, FINISHED)
         return
+    if tcb.state == SYN_SENT or (conn.settings & LINGER and conn.linger_ms == 0):
+        abort(core, tcb, conn, ABORTED)
+        return
     _close_send(core, tcb)
-    conn.state_at = now + core.fin_wait_us
+    conn.state_at = now + (np.int64(conn.linger_ms) * 1000 if conn.settings & LINGER else core.fin_wait_us)
     arm(core, tcb.slot, conn.state_at)
 
 
@@ -160,4 +168,4 @@ def accept(core, number, count):
         counters_at(core.counters).stale_commands += 1
         return
     listener_at(core, number).accepts += count
-    complete_accepts(core, number)
+    core.accepts_waiting = 1  # `gather` completes them

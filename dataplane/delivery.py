@@ -1,6 +1,6 @@
 """From connections to the channel: unread data, EOF, WRITABLE, TIMEOUT and CLOSED events, in that order for each handle."""
 
-from mpserve.dataplane.events import CLOSED, EOF, TIMEOUT, WRITABLE, emit, handle_of
+from mpserve.dataplane.events import CLOSED, CONNECT, EOF, TIMEOUT, WRITABLE, emit, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import EVENT_ROWS, conn_at, notify_get, tcb_at
 from mpserve.dataplane.tcp import flags
@@ -10,7 +10,7 @@ from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
 from mpserve.dataplane.tcp.state import TIME_WAIT
 from mpserve.dataplane.tcp.text import deliver_from
 
-_MOST_EVENTS_OF_ONE = 6
+_MOST_EVENTS_OF_ONE = 7
 
 
 @compiled
@@ -34,13 +34,15 @@ def _deliver_one(core, tcb, conn):
     if tcb.state != STATE_CLOSED:
         _deliver_unread(core, tcb, conn)
         _deliver_eof(core, tcb, conn)
-        _deliver_writable(core, tcb)
+        _deliver_writable(core, tcb, conn)
         if tcb.flags & flags.NOTIFY_TIMEOUT and tcb.flags & flags.USER_CLOSED == 0:
             emit(core, TIMEOUT, tcb.slot, handle_of(tcb), 0, 0)
         tcb.flags &= ~flags.NOTIFY_TIMEOUT
         if tcb.state == TIME_WAIT and tcb.flags & flags.EOF_GIVEN:
             destroy(core, tcb, conn, FINISHED)
     if tcb.flags & flags.NOTIFY_CLOSED and tcb.state == STATE_CLOSED:
+        if tcb.flags & flags.CONNECTING:
+            emit(core, CONNECT, tcb.slot, handle_of(tcb), conn.reason, 0)
         emit(core, CLOSED, tcb.slot, handle_of(tcb), conn.reason, 0)
         release(core, tcb)
 
@@ -52,7 +54,7 @@ def _deliver_unread(core, tcb, conn):
         return
     if deliver_from(core, tcb, conn, core.arena_bytes - core.arena_used) > 0:
         tcb.flags &= ~flags.READ_ONCE
-    if core.rcvbuf - conn.rcv_queued - diff(tcb.rcv_adv, tcb.rcv_nxt) >= min(2 * tcb.mss, core.rcvbuf // 2):
+    if conn.rcvbuf - conn.rcv_queued - diff(tcb.rcv_adv, tcb.rcv_nxt) >= min(2 * tcb.mss, conn.rcvbuf // 2):
         owe_ack(core, tcb)
     if conn.rcv_queued > 0 and tcb.flags & (flags.READING | flags.READ_ONCE):
         notify(core, tcb, 0)
@@ -67,7 +69,7 @@ def _deliver_eof(core, tcb, conn):
 
 
 @compiled
-def _deliver_writable(core, tcb):
-    if tcb.flags & flags.WANT_WRITABLE and tcb.snd_queued <= core.sndbuf // 2:
+def _deliver_writable(core, tcb, conn):
+    if tcb.flags & flags.WANT_WRITABLE and tcb.snd_queued <= conn.sndbuf // 2:
         tcb.flags &= ~flags.WANT_WRITABLE
         emit(core, WRITABLE, tcb.slot, handle_of(tcb), 0, 0)

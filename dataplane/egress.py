@@ -1,11 +1,11 @@
-"""Frames out, once a turn: control frames, what connections owe, delayed ACKs put off. The only writer of frames."""
+"""Frames out, once a turn: control frames, bare ACKs, then data; delayed ACKs are put off. The only writer of frames."""
 
 from mpserve.dataplane.frames import flush, send_control
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import conn_at, core_at, delayed_get, output_get, output_put, tcb_at
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.state import CLOSED, TIME_WAIT
-from mpserve.dataplane.tcp.transmit import output
+from mpserve.dataplane.tcp.transmit import output, owes_only_ack
 from mpserve.dataplane.wheel import arm
 
 
@@ -31,17 +31,29 @@ def _send_controls(core):
 
 @compiled
 def _send_outputs(core, now):
+    """Connections that owe nothing but an ACK come first: where frames run short, the peers' windows still move."""
+    _send_some(core, now, True)
+    if core.output_count > 0:
+        _send_some(core, now, False)
+
+
+@compiled
+def _send_some(core, now, acks_only):
+    """What can't be sent now, or is left for the second pass, stays listed."""
     listed, kept = core.output_count, 0
     for i in range(listed):
         slot = output_get(core, i)
         tcb = tcb_at(core, slot)
-        tcb.flags &= ~flags.IN_OUTPUTS
         if tcb.state == CLOSED or tcb.state == TIME_WAIT:
+            tcb.flags &= ~flags.IN_OUTPUTS
             continue
-        if not output(core, tcb, conn_at(core, slot), now):
+        if not acks_only or owes_only_ack(tcb):
+            tcb.flags &= ~flags.IN_OUTPUTS
+            if output(core, tcb, conn_at(core, slot), now):
+                continue
             tcb.flags |= flags.IN_OUTPUTS
-            output_put(core, kept, slot)
-            kept += 1
+        output_put(core, kept, slot)
+        kept += 1
     core.output_count = kept
 
 

@@ -29,6 +29,7 @@ class Event(IntEnum):
     WRITABLE = 3  # the send buffer has room again
     TIMEOUT = 4  # nothing was received for the time set
     CLOSED = 5  # a: Reason; the handle is no more
+    CONNECT = 6  # a connection asked for is established (a = 0), or is not to be had (a: Reason; CLOSED follows)
 
 
 class Command(IntEnum):
@@ -44,6 +45,7 @@ class Command(IntEnum):
     WANT_WRITABLE = 7
     READ_ONCE = 8
     ACCEPT = 9  # on a listener's number in place of a handle; argument: how many
+    SET = 10  # argument: option << 48 | value (`tcp/settings.py`)
 
 
 class Reason(IntEnum):
@@ -55,10 +57,12 @@ class Reason(IntEnum):
     TIMED_OUT = 3  # the peer did not acknowledge
     SLOW_READER = 4  # the peer did not read what was written
     NO_MEMORY = 5  # no block was left to hold what was written
+    REFUSED = 6  # the peer answered the SYN with a RST
+    UNREACHABLE = 7  # nobody answers for the next hop
 
 
 READ, ACCEPT, EOF, WRITABLE = int(Event.READ), int(Event.ACCEPT), int(Event.EOF), int(Event.WRITABLE)
-TIMEOUT, CLOSED = int(Event.TIMEOUT), int(Event.CLOSED)
+TIMEOUT, CLOSED, CONNECT = int(Event.TIMEOUT), int(Event.CLOSED), int(Event.CONNECT)
 
 
 @compiled

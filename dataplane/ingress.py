@@ -12,6 +12,7 @@ from mpserve.dataplane.memory import call2, copy, native64
 from mpserve.dataplane.neighbor import arp_arrives
 from mpserve.dataplane.recorder import record_frame
 from mpserve.dataplane.tcp.arrives import segment_arrives
+from mpserve.dataplane.tcp.connection import owe_unresolved
 from mpserve.dataplane.tcp.options import parse_options
 from mpserve.dataplane.tcp.table import flow_hash
 from mpserve.dataplane.wire import ethernet, icmp, ipv4, tcp
@@ -56,6 +57,7 @@ def frame_arrives(core, frame, length, checksum_good):
         ipv4_arrives(core, frame, length, checksum_good)
     elif kind == ethernet.TYPE_ARP:
         arp_arrives(core, frame, length, core.now)
+        owe_unresolved(core)
     else:
         counters.drop_ethertype += 1
 

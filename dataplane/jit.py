@@ -43,6 +43,7 @@ UNIT_MODULES = (
     "mpserve.dataplane.egress",
     "mpserve.dataplane.commands",
     "mpserve.dataplane.tcp.timers",
+    "mpserve.dataplane.tcp.connect",
     "mpserve.dataplane.turn",
 )
 

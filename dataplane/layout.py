@@ -24,6 +24,7 @@ COMMAND_ROWS = 4096
 CONTROL_ROWS = 256
 MORE_SENT_RANGES = 32_768  # of all connections together, besides one for each
 TX_ROWS = 1024
+UNRESOLVED_ROWS = 256
 NEIGHBOR_WAYS = 4
 LISTENERS = 64
 ARENA_BYTES = 1 << 21
@@ -112,6 +113,19 @@ CONN = _record(  # cold, by the same slot
     ("reo_persist", "i4"),
     ("tail_end", "u4"),  # RFC 8985 section 7: snd_nxt as the tail loss probe left
     ("sent_at", "i8"),  # when data was sent last
+    ("progress_at", "i8"),  # when the oldest unacknowledged data left, or was last acknowledged in part
+    ("keep_at", "i8"),  # when the next keepalive probe is due
+    ("rcv_round_at", "i8"),  # when this round of measuring the receiver's speed began ...
+    ("rcv_round", "u4"),  # ... and rcv_nxt then
+    ("rcvbuf", "i4"),
+    ("sndbuf", "i4"),
+    ("settings", "i4"),  # socket options that are on (`tcp/settings.py`)
+    ("user_timeout_ms", "i4"),  # 0: none
+    ("linger_ms", "i4"),
+    ("keep_idle_ms", "i4"),
+    ("keep_interval_ms", "i4"),
+    ("keep_count", "i4"),
+    ("keep_probes", "i4"),  # unanswered
     ("epoch_at", "i8"),  # CUBIC: when this congestion avoidance began; 0: not yet
     ("w_max", "f8"),
     ("w_prior", "f8"),
@@ -163,6 +177,8 @@ LISTENER = _record(
     ("queue_tail", "i4"),
     ("queued", "i4"),
     ("backlogged", "i4"),
+    ("max_segment", "i4"),  # 0: what the MTU allows
+    ("defer_ms", "i4"),  # how long an accept waits for data; 0: not at all
 )
 
 NEIGHBOR = _record(
@@ -224,12 +240,13 @@ COUNTER_NAMES = (
     "drop_paws drop_no_timestamp "
     "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
     # what happened
-    "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies connections_accepted connections_closed "
+    "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies "
+    "connections_accepted connections_opened connections_refused connections_closed "
     "connections_reset connections_aborted connections_timed_out syns_received "
     "backlog_full syn_acks_resent syn_cookies_sent syn_cookies_taken syn_cookies_wrong rsts_sent "
     "challenge_acks challenge_acks_held drop_ack_too_old acks_delayed out_of_order retransmits fast_retransmits timeouts "
     "sacks_received sacks_sent sacks_refused dsacks_received reordering_waits tail_loss_probes "
-    "zero_window_probes time_wait_evicted "
+    "zero_window_probes keepalive_probes time_wait_evicted "
     "slow_readers stale_commands recorded_lost accept_events read_events bytes_read bytes_written"
 ).split()
 COUNTERS = np.dtype([(name, "i8") for name in COUNTER_NAMES])
@@ -247,7 +264,8 @@ CORE = np.dtype(
             # who we are
             "mac address prefix_mask gateway mtu mss unfinished_checksums secret_a secret_b ip_id "
             # settings
-            "rcvbuf sndbuf scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries cubic "
+            "rcvbuf sndbuf rcvbuf_max sndbuf_max "
+            "scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries cubic "
             "accept_queue event_batch "
             # tables: address and count
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
@@ -257,6 +275,7 @@ CORE = np.dtype(
             # free lists and lists of the turn
             "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
             "outputs output_count delayed delayed_count notify notify_head notify_count notify_rows "
+            "unresolved unresolved_count unresolved_rows next_port "
             "control_count wait_head wait_used accepts_waiting "
             "challenge_second challenges cookie_at cookie_syn cookie_syn_count wheel_tick seg scratch counters "
             # the channel: int64 columns
@@ -288,6 +307,7 @@ free_sent_get, free_sent_put = words_of(CORE, "free_sents", "sent_count")
 free_syn_get, free_syn_put = words_of(CORE, "free_syns", "syn_count")
 output_get, output_put = words_of(CORE, "outputs", "connections")
 delayed_get, delayed_put = words_of(CORE, "delayed", "connections")
+unresolved_get, unresolved_put = words_of(CORE, "unresolved", "unresolved_rows")
 notify_get, notify_put = words_of(CORE, "notify", "notify_rows")
 tx_get, tx_put = words_of(CORE, "tx_pkts", "tx_rows")
 
@@ -357,6 +377,7 @@ def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
         "outputs": (_WORD, n),
         "delayed": (_WORD, n),
         "notify": (_WORD, _power_of_two(n)),
+        "unresolved": (_WORD, UNRESOLVED_ROWS),
         "seg": (SEG, 1),
         "scratch": (np.uint8, SCRATCH_BYTES),
         "events": (np.int64, 5 * EVENT_ROWS),
@@ -383,6 +404,7 @@ _COUNTS = {
     "syn_flows": "syn_flow_count",
     "wait_flows": "wait_flow_count",
     "notify": "notify_rows",
+    "unresolved": "unresolved_rows",
     "tx_pkts": "tx_rows",
     "arena": "arena_bytes",
 }
@@ -454,7 +476,9 @@ def _set_identity(
 
 def _set_limits(core: Any, limits: Limits) -> None:
     core.rcvbuf, core.sndbuf = limits.rcvbuf_bytes, limits.sndbuf_bytes
-    core.scale = next(s for s in range(15) if limits.rcvbuf_bytes >> s <= 0xFFFF)
+    core.rcvbuf_max = max(limits.rcvbuf_bytes, limits.rcvbuf_max_bytes)
+    core.sndbuf_max = max(limits.sndbuf_bytes, limits.sndbuf_max_bytes)
+    core.scale = next(s for s in range(15) if core.rcvbuf_max >> s <= 0xFFFF or s == 14)
     core.time_wait_us = int(2e6 * limits.msl_seconds)
     core.fin_wait_us = int(1e6 * limits.fin_wait_seconds)
     core.delack_us, core.rto_min_us, core.rto_max_us = 40_000, 200_000, 60_000_000

@@ -20,8 +20,10 @@ class Limits:
     neighbors: int = 1024
     blocks: int = 32_768  # of 2 KiB, for send buffers, unread and out-of-order data
     event_batch: int = 256
-    rcvbuf_bytes: int = 262_144
+    rcvbuf_bytes: int = 262_144  # a connection's receive window at first ...
+    rcvbuf_max_bytes: int = 65_535 << 8  # ... and as far as it may grow while half of the blocks are free
     sndbuf_bytes: int = 262_144
+    sndbuf_max_bytes: int = 33_554_432
     msl_seconds: float = 1.0  # TIME_WAIT lasts twice this
     fin_wait_seconds: float = 60.0  # FIN_WAIT_2 and unanswered FINs of a closed handle
     retries: int = 10  # retransmissions of one segment before the connection is given up
@@ -39,6 +41,8 @@ class Limits:
             ("event_batch", 1, EVENT_ROWS - 3 * BURST),
             ("rcvbuf_bytes", 2048, 1 << 28),
             ("sndbuf_bytes", 2048, 1 << 28),
+            ("rcvbuf_max_bytes", 0, 1 << 28),
+            ("sndbuf_max_bytes", 0, 1 << 28),
             ("retries", 1, 20),
             ("syn_ack_retries", 1, 10),
         ):

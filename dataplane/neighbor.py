@@ -6,7 +6,7 @@ remembers the place; `resolve` checks that it still holds the right address.
 
 from mpserve.dataplane import control
 from mpserve.dataplane.jit import compiled
-from mpserve.dataplane.layout import NEIGHBOR_WAYS, counters_at, neighbor_at
+from mpserve.dataplane.layout import NEIGHBOR_WAYS, counters_at, neighbor_at, unresolved_put
 from mpserve.dataplane.memory import mix
 from mpserve.dataplane.wire import arp
 from mpserve.dataplane.wire.ethernet import BROADCAST, is_group
@@ -88,6 +88,20 @@ def resolve(core, conn, now):
     if entry.mac != 0 and now - entry.updated_at <= STALE_US:
         return entry.mac
     return _resolve_stale(core, conn, entry, now)
+
+
+@compiled
+def is_given_up(core, conn):
+    """Whether nobody has answered for the connection's next hop."""
+    return neighbor_at(core, conn.neighbor).unanswered > GIVE_UP_AFTER
+
+
+@compiled
+def await_neighbor(core, slot):
+    """Have a connection's output tried again when an ARP packet comes; with a full list its timer has to do."""
+    if core.unresolved_count < core.unresolved_rows:
+        unresolved_put(core, core.unresolved_count, slot)
+        core.unresolved_count += 1
 
 
 @compiled

@@ -6,6 +6,7 @@ the events as columns. Python and compiled code cross once a turn.
 
 from __future__ import annotations
 
+import errno
 from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from mpserve.dataplane.ingress import ingress
 from mpserve.dataplane.jit import JIT
 from mpserve.dataplane.layout import COMMAND_ROWS, CORE, EVENT_ROWS, LISTENERS, V4_MAPPED, Core, ipv4
 from mpserve.dataplane.memory import allocate, register, unregister
+from mpserve.dataplane.tcp.connect import IN_USE, NO_PORT, NO_ROUTE, TABLE_FULL, connect
 from mpserve.dataplane.tcp.timers import timers
 from mpserve.dataplane.turn import IDLE as IDLE
 from mpserve.dataplane.turn import turn
@@ -29,6 +31,12 @@ from mpserve.dataplane.wire.ethernet import BROADCAST
 _FFI = cffi.FFI()
 AUTO_ACCEPT = 1 << 60
 SMALL_BLOB = 1 << 16
+_CANNOT_CONNECT = {
+    TABLE_FULL: (errno.ENOBUFS, "the connection table is full (--limit max_connections=...)"),
+    NO_PORT: (errno.EADDRNOTAVAIL, "no local port is free for this destination"),
+    NO_ROUTE: (errno.ENETUNREACH, "no route: it is not on the link, and no gateway leads there (--gateway)"),
+    IN_USE: (errno.EADDRINUSE, "the local port is in use for this destination"),
+}
 
 
 class Completion(NamedTuple):
@@ -96,6 +104,26 @@ class Channel:
         listener.address = V4_MAPPED | ipv4(address) if address else 0
         listener.used = 1
         return number
+
+    def connect(self, address: str, port: int, local_port: int = 0) -> int:
+        """Begin a connection; its handle. A CONNECT event tells whether it was established, CLOSED follows if not.
+
+        `local_port` 0 has one chosen (RFC 6056). Raises OSError for what can't even begin: no route, no free port, table full.
+        """
+        remote = V4_MAPPED | ipv4(address)
+        if not 0 < port < 65536 or not 0 <= local_port < 65536:
+            raise OSError(errno.EINVAL, f"port {port} from port {local_port}: ports are 1 to 65535")
+        handle = connect(self._address, remote, port, local_port)
+        if handle < 0:
+            number, why = _CANNOT_CONNECT[handle]
+            raise OSError(number, f"connect to {address}:{port}: {why}")
+        return handle
+
+    def execute(self) -> None:
+        """Execute the commands of the batch now, so that what is read of a connection shows them; frames leave with the turn."""
+        count = len(self.words)
+        if count:
+            self._execute(self._address, self._load(count))
 
     def announce(self) -> None:
         """Owe a gratuitous ARP request (RFC 5227 section 3), so that neighbours forget who had the address before."""

@@ -39,6 +39,9 @@ class Handler:
     def on_accept(self, sock: LwSocket) -> None:
         """A connection has been established."""
 
+    def on_connect(self, sock: LwSocket) -> None:
+        """A connection asked for by `worker.connect` is established. One that can't be had gets `on_close` alone."""
+
     def on_data(self, sock: LwSocket, data: bytes) -> None:
         """Bytes have arrived, in order; as many as there were, not as the peer wrote them."""
 
@@ -54,4 +57,4 @@ class Handler:
         sock.close()
 
     def on_close(self, sock: LwSocket, reason: Reason) -> None:
-        """The connection is over; `sock` can't be used any more. Called once for each accepted connection."""
+        """The connection is over; `sock` can't be used any more. Called once for each connection, accepted or asked for."""

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mpserve.dataplane.events import OP_BITS, Command
+from mpserve.framework import socket_options
 from mpserve.framework.errors import Closed
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ WRITE, SHUTDOWN, CLOSE, ABORT = int(Command.WRITE), int(Command.SHUTDOWN), int(C
 PAUSE, RESUME, TIMEOUT, WANT_WRITABLE = (
     int(c) for c in (Command.PAUSE, Command.RESUME, Command.TIMEOUT, Command.WANT_WRITABLE)
 )
+SET = int(Command.SET)
 _ARGUMENT = struct.Struct("<q").pack
 _NONE = _ARGUMENT(0)
 
@@ -192,6 +194,28 @@ class LwSocket:
             raise ValueError(f"a timeout of {seconds} s: give more than 0, or None for none")
         self._command(TIMEOUT, _ARGUMENT(int(seconds * 1e6)) if seconds else _NONE)
 
+    # -- socket options
+
+    def setsockopt(self, level: int, name: int, value: int | bytes | str) -> None:
+        """Set an option by the numbers of Python's `socket` module: `setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)`.
+
+        `docs/handlers.md` lists them. Raises OSError for one that is not supported, or a value out of range.
+        """
+        self._require_open()
+        for argument in socket_options.arguments(level, name, value):
+            self._command(SET, _ARGUMENT(argument))
+
+    def getsockopt(self, level: int, name: int) -> int | bytes:
+        """The value of an option, what was just set included. Raises OSError for one that is not supported."""
+        self._require_open()
+        return self._worker.read_option(self._slot, level, name)
+
+    @property
+    def info(self) -> socket_options.TcpInfo:
+        """The connection's state, times and windows, as TCP_INFO has them."""
+        self._require_open()
+        return self._worker.tcp_info(self._slot)
+
     # -- facts
 
     @property
@@ -210,6 +234,6 @@ class LwSocket:
         return self._worker.names(self._slot)[1]
 
     @property
-    def listener(self) -> tuple[str, int]:
-        """(address, port) of the listener that accepted the connection; '' stands for any address."""
+    def listener(self) -> tuple[str, int] | None:
+        """(address, port) of the listener that accepted the connection; '' stands for any address. None: it was connected."""
         return self._worker.listener_of(self._slot)

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from mpserve.dataplane.errors import DeviceError, SetupError
-from mpserve.dataplane.events import ACCEPT, CLOSED, EOF, READ, SLOT_BITS, WRITABLE, Reason
+from mpserve.dataplane.events import ACCEPT, CLOSED, CONNECT, EOF, READ, SLOT_BITS, SLOT_MASK, WRITABLE, Reason
 from mpserve.dataplane.jit import CHECKS
 from mpserve.dataplane.layout import BLOCK_BYTES, NEVER, Core
 from mpserve.dataplane.limits import DEFAULTS, Limits
+from mpserve.framework import socket_options
 from mpserve.framework.channel import IDLE, Channel
 from mpserve.framework.handler import Handler
 from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
@@ -70,6 +71,7 @@ class Worker:
         self._spare: list[LwSocket] = []
         tcbs = memory.arrays["tcbs"]
         self._queued_column, self._generations = tcbs.snd_queued, tcbs.generation
+        self._sndbuf_column = memory.arrays["conns"].sndbuf
         self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
         self._stopping = False
@@ -279,22 +281,26 @@ class Worker:
         """Every event but READ."""
         handler = self.handler
         if kind == ACCEPT:
-            handler.on_accept(self._make_socket(slot))
+            handler.on_accept(self._make_socket(slot, int(self._generations[slot]) << SLOT_BITS | slot))
             return
         if kind == CLOSED:
             self._closed(slot, Reason(a))
             return
+        if kind == CONNECT and a != 0:
+            return  # CLOSED follows
         sock = self._sockets[slot] or self._closing.get(slot)
         if sock is None:
             return
         if kind == WRITABLE:
             if sock._drained():
                 handler.on_writable(sock)
+        elif kind == CONNECT:
+            if sock._state != CLOSING:
+                handler.on_connect(sock)
         elif sock._state != CLOSING:
             (handler.on_eof if kind == EOF else handler.on_timeout)(sock)
 
-    def _make_socket(self, slot: int) -> LwSocket:
-        handle = int(self._generations[slot]) << SLOT_BITS | slot
+    def _make_socket(self, slot: int, handle: int) -> LwSocket:
         if self._spare:
             sock = self._spare.pop()
             sock._reuse(slot, handle)
@@ -338,7 +344,7 @@ class Worker:
         """Bytes that the socket's send buffer and the pool of blocks have room for, this batch's writes counted."""
         channel, record = self.channel, self.memory.record
         pending = sum(len(p) for w, p in zip(channel.words, channel.payloads, strict=True) if w == sock._word)
-        room = int(record.sndbuf) - int(self._queued_column[sock._slot]) - pending
+        room = int(self._sndbuf_column[sock._slot]) - int(self._queued_column[sock._slot]) - pending
         blocks = int(record.free_block_count) - sum(map(len, channel.payloads)) // (BLOCK_BYTES // 2)
         return max(min(room, blocks * (BLOCK_BYTES // 2)), 0)
 
@@ -354,8 +360,27 @@ class Worker:
         ports = int(conn.ports)
         return (dotted(int(conn.remote)), ports >> 16), (dotted(int(conn.local)), ports & 0xFFFF)
 
-    def listener_of(self, slot: int) -> tuple[str, int]:
-        return self._listeners[int(self.memory.arrays["conns"][slot].listener)]
+    def listener_of(self, slot: int) -> tuple[str, int] | None:
+        return self._listeners.get(int(self.memory.arrays["conns"][slot].listener))
+
+    def read_option(self, slot: int, level: int, name: int) -> int | bytes:
+        """A socket option of a connection, with the batch's commands executed."""
+        self.channel.execute()
+        return socket_options.read(self.memory, slot, level, name)
+
+    def tcp_info(self, slot: int) -> socket_options.TcpInfo:
+        self.channel.execute()
+        return socket_options.tcp_info(self.memory, slot)
+
+    def set_listener_option(self, listen: tuple[str, int], level: int, name: int, value: int) -> None:
+        """Set TCP_DEFER_ACCEPT (seconds), TCP_MAXSEG or SO_REUSEADDR of a listener, as it was given to `listen`.
+
+        Raises KeyError if there is no such listener, OSError for an option that listeners don't have.
+        """
+        number = next((n for n, where in self._listeners.items() if where == listen), None)
+        if number is None:
+            raise KeyError(f"no listener at {listen}: there are {list(self._listeners.values())}")
+        socket_options.set_of_listener(self.memory.arrays["listeners"][number], level, name, value)
 
     # -- what handlers ask
 
@@ -365,6 +390,17 @@ class Worker:
         counters = self.memory.counters
         found = {name: int(counters[name]) for name in counters.dtype.names}
         return found | {"handler_errors": self.handler_errors}
+
+    def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
+        """Begin a connection to (IPv4 address, port). `on_connect` follows, or `on_close` with the reason if it can't be had.
+
+        What is written before is sent when the connection is there. Raises OSError for what can't even begin: no route, no
+        free port, the table full; and SetupError if the address is not an IPv4 address.
+        """
+        handle = self.channel.connect(address[0], address[1], source_port)
+        sock = self._make_socket(handle & SLOT_MASK, handle)
+        sock.cookie = cookie
+        return sock
 
     def call_later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Timer:
         """Call a function on this worker's thread after so many seconds."""

@@ -19,7 +19,7 @@ def _ahead(a: int, b: int) -> int:
 
 
 class Client:
-    """One connection to the host under test. `transmit` puts a segment on the wire."""
+    """One connection to the host under test, or, given the `syn` of one, from it. `transmit` puts a segment on the wire."""
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Client:
         mss: int = 1460,
         window: int = 1 << 20,
         iss: int = 1000,
+        syn: Segment | None = None,
     ) -> None:
         self._transmit, self.local, self.remote = transmit, local, remote
         self._mss, self._window, self._scale = mss, window, 7
@@ -44,7 +45,10 @@ class Client:
         self._resend = False
         self.established = self.eof = self.was_reset = False
         self._peer_fin: int | None = None
-        self._say("S", self._nxt, options=b"\x02\x04" + mss.to_bytes(2, "big") + b"\x01\x03\x03" + bytes([self._scale]))
+        self._options = b"\x02\x04" + mss.to_bytes(2, "big") + b"\x01\x03\x03" + bytes([self._scale])
+        if syn is not None:
+            self._take_syn(syn)
+        self._say_syn()
         self._nxt = (self._nxt + 1) & MASK
 
     # -- what a test does
@@ -93,6 +97,9 @@ class Client:
             )
         )
 
+    def _say_syn(self) -> None:
+        self._say("SA" if self._rcv_nxt else "S", self._una, options=self._options)
+
     def _push(self) -> None:
         if not self.established or self.was_reset:
             return
@@ -118,6 +125,9 @@ class Client:
             return
         if "S" in segment.flags:
             self._synchronize(segment)
+        elif not self.established and self._rcv_nxt:
+            self.established = segment.ack == self._nxt
+            self._una = self._nxt
         if not self.established:
             return
         self._acknowledged(segment, now)
@@ -129,17 +139,22 @@ class Client:
     def _synchronize(self, segment: Segment) -> None:
         if self.established:
             self._say("A", self._nxt)
-            return
+        elif "A" in segment.flags:
+            self._take_syn(segment)
+            self._una = segment.ack
+            self.established = True
+            self._say("A", self._nxt)
+        else:
+            self._say_syn()
+
+    def _take_syn(self, segment: Segment) -> None:
         self._rcv_nxt = (segment.seq + 1) & MASK
-        self._una = segment.ack
         scale = segment.window_scale()
         self._peer_scale = scale or 0
         if scale is None:
             self._scale = 0
         self._peer_mss = min(segment.mss() or 536, self._mss)
         self._peer_window = segment.window
-        self.established = True
-        self._say("A", self._nxt)
 
     def _acknowledged(self, segment: Segment, now: float) -> None:
         acked = _ahead(segment.ack, self._una)
@@ -175,7 +190,7 @@ class Client:
             return
         self._sent_at = now
         if not self.established:
-            self._say("S", (self._nxt - 1) & MASK, options=b"\x02\x04\x05\xb4\x01\x03\x03" + bytes([self._scale]))
+            self._say_syn()
         elif self._unsent and (self._nxt != self._una or self._peer_window == 0):
             size = self._peer_mss if self._peer_window else 1
             self._say("PA", self._una, bytes(self._unsent[:size]))

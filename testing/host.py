@@ -46,7 +46,10 @@ class Host:
             handler, self._wire, ip=ip, listen=[("", port)], limits=Limits(**limits), idle_spin_us=0, log=log
         )
         self._clients: dict[tuple[str, int], Client] = {}
+        self._listening: dict[tuple[str, int], list[Client]] = {}
+        self._accepted: dict[tuple[str, int, int], Client] = {}
         self._next_port = 40_000
+        self._refusing: set[tuple[str, int]] = set()
         self._held: list[bytes] = []
         self.record = self.worker.memory.record
         self.record.return_at = NEVER
@@ -68,13 +71,22 @@ class Host:
         self.settle()
         return made
 
+    def listen(self, port: int, address: str = "10.9.0.1", *, accept: bool = True) -> list[Client]:
+        """Be a server for the handler to connect to: its connections are appended to the list. `accept=False` refuses them."""
+        accepted: list[Client] = []
+        if accept:
+            self._listening[address, port] = accepted
+        else:
+            self._refusing.add((address, port))
+        return accepted
+
     def advance(self, seconds: float) -> None:
         """Let virtual time pass; timers on both sides fire on the way."""
         until = self.now + seconds
         self.settle()
         while self.now < until:
             self.record.now = min(int(until * 1e6 + 0.5), int(self.record.now) + int(STEP_SECONDS * 1e6))
-            for client in list(self._clients.values()):
+            for client in (*self._clients.values(), *self._accepted.values()):
                 client.tick(self.now)
             self.settle()
             if self.now >= until - 1e-9:
@@ -131,10 +143,27 @@ class Host:
             segment = parse_tcp(sent)
             if segment is None or self._random.random() < self._loss:
                 continue
-            client = self._clients.get((segment.destination, segment.dport))
+            client = self._client_of(segment)
             if client is not None:
                 client.arrives(segment, self.now)
         return bool(frames)
+
+    def _client_of(self, segment: Segment) -> Client | None:
+        """Whose segment it is; one that asks for a connection makes a client where somebody listens."""
+        here = (segment.destination, segment.dport)
+        client = self._clients.get(here) or self._accepted.get((*here, segment.sport))
+        if client is None and segment.flags == "S" and here in self._listening:
+            client = Client(self._arrive, local=here, remote=(self.ip, segment.sport), syn=segment)
+            self._accepted[(*here, segment.sport)] = client
+            self._listening[here].append(client)
+            return None
+        if client is None and here in self._refusing and "R" not in segment.flags:
+            self._arrive(self._refusal(segment))
+        return client
+
+    def _refusal(self, segment: Segment) -> Segment:
+        ack = (segment.seq + len(segment.payload) + ("S" in segment.flags)) & 0xFFFFFFFF
+        return Segment(segment.dport, segment.sport, 0, ack, "RA", 0, b"", b"", segment.destination, self.ip)
 
     def _answer_arp(self, frame: bytes) -> None:
         target = ".".join(map(str, frame[38:42]))

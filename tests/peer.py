@@ -29,7 +29,15 @@ SCALE_7 = b"\x01\x03\x03\x07"
 SACK_PERMITTED = b"\x01\x01\x04\x02"
 MAC = b"\x02\x00\x00\x00\x00\x01"
 SMALL: dict[str, Any] = dict(
-    max_connections=32, syn_backlog=8, accept_queue=4, time_wait=16, neighbors=16, blocks=512, event_batch=64
+    max_connections=32,
+    syn_backlog=8,
+    accept_queue=4,
+    time_wait=16,
+    neighbors=16,
+    blocks=512,
+    event_batch=64,
+    rcvbuf_max_bytes=0,
+    sndbuf_max_bytes=0,
 )
 
 

@@ -11,7 +11,8 @@ from mpserve.dataplane.tcp.checks import (
     check_timestamp,
 )
 from mpserve.dataplane.tcp.reset import answer_with_rst
-from mpserve.dataplane.tcp.state import CLOSED
+from mpserve.dataplane.tcp.state import CLOSED, SYN_SENT
+from mpserve.dataplane.tcp.syn_sent import syn_sent_arrives
 from mpserve.dataplane.tcp.table import find
 from mpserve.dataplane.tcp.text import check_fin, process_text
 from mpserve.dataplane.tcp.timestamps import remember_timestamp
@@ -27,7 +28,11 @@ def segment_arrives(core, seg, now):
     if slot < 0:
         slot = _without_connection(core, seg, now)
     if slot >= 0:
-        synchronized_arrives(core, tcb_at(core, slot), conn_at(core, slot), seg, now)
+        tcb, conn = tcb_at(core, slot), conn_at(core, slot)
+        if tcb.state != SYN_SENT:
+            synchronized_arrives(core, tcb, conn, seg, now)
+        elif syn_sent_arrives(core, tcb, conn, seg, now):
+            _text_arrives(core, tcb, conn, seg, now)
 
 
 @compiled
@@ -44,6 +49,11 @@ def synchronized_arrives(core, tcb, conn, seg, now):
         return
     if not check_ack(core, tcb, conn, seg, now):
         return
+    _text_arrives(core, tcb, conn, seg, now)
+
+
+@compiled
+def _text_arrives(core, tcb, conn, seg, now):
     process_text(core, tcb, conn, seg, now)
     if tcb.state != CLOSED:
         check_fin(core, tcb, conn, seg, now)

@@ -9,6 +9,7 @@ from mpserve.dataplane.control import owe_segment
 from mpserve.dataplane.events import ACCEPT, emit, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import (
+    NEVER,
     SYN,
     conn_at,
     control_at,
@@ -35,6 +36,7 @@ from mpserve.dataplane.tcp.rack import clear_rack
 from mpserve.dataplane.tcp.reset import answer_with_rst
 from mpserve.dataplane.tcp.rtt import sample_rtt
 from mpserve.dataplane.tcp.seq import add, within
+from mpserve.dataplane.tcp.settings import DEFERRED, default_settings
 from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
 from mpserve.dataplane.tcp.table import find, insert, remove
 from mpserve.dataplane.tcp.timestamps import stamp_control
@@ -116,7 +118,8 @@ def syn_arrives(core, seg, listener, now):
 def owe_syn_ack(core, syn):
     if owe_segment(core, syn, syn.mac, syn.iss, add(syn.irs, 1), tcp.SYN | tcp.ACK, min(core.rcvbuf, 0xFFFF)):
         control = control_at(core, core.control_count - 1)
-        control.mss = core.mss
+        most = listener_at(core, syn.listener).max_segment
+        control.mss = min(core.mss, most) if most > 0 else core.mss
         control.scale = core.scale if syn.snd_scale >= 0 else -1
         control.sack_ok = syn.sack_ok
         if syn.ts_ok != 0:
@@ -201,15 +204,40 @@ def _establish(core, syn, seg, now):
         counters.drop_connections_full += 1
         return -1
     tcb, conn = tcb_at(core, slot), conn_at(core, slot)
+    default_settings(core, conn, now)
     _start(core, tcb, syn, seg)
     clear_rack(conn, tcb.snd_una)
+    conn.rcv_round = tcb.rcv_nxt
     conn.mac = seg.mac
     conn.listener = syn.listener
     conn.ts_recent_at = now
     conn.neighbor = learn(core, seg.remote, seg.mac, now)
     counters.connections_accepted += 1
-    offer(core, tcb, conn, listener)
+    if listener.max_segment > 0:
+        tcb.mss = min(tcb.mss, listener.max_segment)
+    if listener.defer_ms > 0 and seg.length == 0:
+        _defer(core, tcb, conn, listener, now)
+    else:
+        offer(core, tcb, conn, listener)
     return slot
+
+
+@compiled
+def _defer(core, tcb, conn, listener, now):
+    """Wait for data before the channel hears of the connection (TCP_DEFER_ACCEPT), but not for ever."""
+    tcb.flags |= flags.UNACCEPTED
+    conn.settings |= DEFERRED
+    conn.state_at = now + np.int64(listener.defer_ms) * 1000
+    arm(core, tcb.slot, conn.state_at)
+
+
+@compiled
+def offer_deferred(core, tcb, conn):
+    """Data has come, or the wait is over."""
+    conn.settings &= ~DEFERRED
+    conn.state_at = NEVER
+    tcb.flags &= ~flags.UNACCEPTED
+    offer(core, tcb, conn, listener_at(core, conn.listener))
 
 
 @compiled

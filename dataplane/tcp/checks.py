@@ -7,8 +7,18 @@ ignored: urgent data is delivered in line.
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, counters_at
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.buffers import fit_send_buffer
 from mpserve.dataplane.tcp.congestion import on_duplicate_ack, on_new_ack, on_repaired_tail, on_reports
-from mpserve.dataplane.tcp.connection import RESET, destroy, fin_is_acknowledged, finish, notify, owe_ack, owe_output
+from mpserve.dataplane.tcp.connection import (
+    REFUSED,
+    RESET,
+    destroy,
+    fin_is_acknowledged,
+    finish,
+    notify,
+    owe_ack,
+    owe_output,
+)
 from mpserve.dataplane.tcp.rack import probe_answered, take_acknowledged
 from mpserve.dataplane.tcp.rexmit import start_timer, stop_timer, suspect_until
 from mpserve.dataplane.tcp.rtt import reset_rto, sample_rtt
@@ -16,7 +26,9 @@ from mpserve.dataplane.tcp.sack import take_sacks
 from mpserve.dataplane.tcp.sendbuf import drop_front
 from mpserve.dataplane.tcp.sent import lose_all
 from mpserve.dataplane.tcp.seq import add, after, before, diff
-from mpserve.dataplane.tcp.state import AFTER_FIN_ACKED, CLOSED, FIN_WAIT_2, TIME_WAIT
+from mpserve.dataplane.tcp.settings import KEEPALIVE, heard
+from mpserve.dataplane.tcp.state import AFTER_FIN_ACKED, CLOSED, FIN_WAIT_2, SYN_RECEIVED, TIME_WAIT
+from mpserve.dataplane.tcp.syn_sent import check_syn_acknowledged
 from mpserve.dataplane.tcp.timestamps import is_too_old
 from mpserve.dataplane.wheel import arm
 from mpserve.dataplane.wire import tcp
@@ -100,7 +112,7 @@ def check_rst(core, tcb, conn, seg):
     if seg.flags & tcp.RST == 0:
         return True
     if seg.seq == tcb.rcv_nxt:
-        destroy(core, tcb, conn, RESET)
+        destroy(core, tcb, conn, REFUSED if tcb.state == SYN_RECEIVED else RESET)
     else:
         _challenge(core, tcb)
     return False
@@ -135,6 +147,10 @@ def check_ack(core, tcb, conn, seg, now):
     """Fifth, check the ACK field. False if the segment is dropped or the connection is over."""
     if seg.flags & tcp.ACK == 0:
         counters_at(core.counters).drop_no_ack += 1
+        return False
+    if conn.settings & KEEPALIVE:
+        heard(conn, now)
+    if tcb.state == SYN_RECEIVED and not check_syn_acknowledged(core, tcb, conn, seg):
         return False
     if after(seg.ack, tcb.snd_nxt):
         counters_at(core.counters).drop_ack_unsent += 1
@@ -205,7 +221,9 @@ def _acknowledged(core, tcb, conn, seg, now):
     drop_front(core, tcb, min(acked, tcb.snd_queued))
     tcb.snd_una = seg.ack
     on_new_ack(core, tcb, conn, acked)
+    fit_send_buffer(core, tcb, conn)
     tcb.retries = 0
+    conn.progress_at = now
     if tcb.flags & flags.USER_CLOSED:
         conn.state_at = now + core.fin_wait_us
     if tcb.snd_una == tcb.snd_nxt:
@@ -214,7 +232,7 @@ def _acknowledged(core, tcb, conn, seg, now):
         start_timer(core, tcb, now)  # (5.3)
     if tcb.snd_queued > 0 or tcb.snd_una != tcb.snd_nxt:
         owe_output(core, tcb)
-    if tcb.flags & flags.WANT_WRITABLE and tcb.snd_queued <= core.sndbuf // 2:
+    if tcb.flags & flags.WANT_WRITABLE and tcb.snd_queued <= conn.sndbuf // 2:
         notify(core, tcb, 0)
 
 

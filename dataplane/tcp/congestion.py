@@ -1,6 +1,6 @@
 """Congestion control: slow start, congestion avoidance, fast retransmit and NewReno recovery (RFC 5681, RFC 6582).
 
-In congestion avoidance the window grows by CUBIC (RFC 9438, `cubic`) unless NewReno is set (core.cubic = 0).
+In congestion avoidance the window grows by CUBIC (RFC 9438, `cubic`) unless NewReno is set.
 With selective acknowledgments `rack` says what is lost (RFC 8985); what is on its way is counted as in RFC 6675.
 """
 
@@ -11,6 +11,7 @@ from mpserve.dataplane.tcp.cubic import cubic_loss, cubic_window
 from mpserve.dataplane.tcp.rack import DUPLICATE_THRESHOLD, detect_losses, end_of_recovery
 from mpserve.dataplane.tcp.sent import in_flight, lose_all, lose_front
 from mpserve.dataplane.tcp.seq import after, before, diff
+from mpserve.dataplane.tcp.settings import NEWRENO
 
 MAX_CWND = 1 << 30
 
@@ -22,10 +23,10 @@ def flight(tcb):
 
 
 @compiled
-def _after_loss(core, tcb, conn):
+def _after_loss(tcb, conn):
     """What ssthresh becomes: RFC 5681 (4), or RFC 9438 section 4.6."""
     out = diff(tcb.snd_nxt, tcb.snd_una)
-    if core.cubic != 0:
+    if conn.settings & NEWRENO == 0:
         return cubic_loss(tcb, conn, out)
     return max(out // 2, 2 * tcb.mss)
 
@@ -40,7 +41,7 @@ def on_new_ack(core, tcb, conn, acked):
         return
     elif tcb.cwnd < tcb.ssthresh:
         tcb.cwnd = min(tcb.cwnd + min(acked, 2 * tcb.mss), MAX_CWND)  # RFC 3465, L = 2
-    elif core.cubic != 0:
+    elif conn.settings & NEWRENO == 0:
         tcb.cwnd = min(cubic_window(core, tcb, conn, acked), MAX_CWND)
     else:
         tcb.cwnd = min(tcb.cwnd + max(tcb.mss * min(acked, tcb.mss) // tcb.cwnd, 1), MAX_CWND)
@@ -90,7 +91,7 @@ def _recovery_ack(core, tcb, conn, acked):
 
 @compiled
 def _enter_recovery(core, tcb, conn):
-    tcb.ssthresh = _after_loss(core, tcb, conn)
+    tcb.ssthresh = _after_loss(tcb, conn)
     tcb.cwnd = tcb.ssthresh
     tcb.recover = tcb.snd_nxt
     tcb.flags |= flags.IN_RECOVERY | flags.RETRANSMIT
@@ -122,7 +123,7 @@ def on_reports(core, tcb, conn, now):
 @compiled
 def on_repaired_tail(core, tcb, conn):
     """RFC 8985 section 7.4: a probe has repaired a loss that nothing else showed; the window answers for it."""
-    tcb.ssthresh = _after_loss(core, tcb, conn)
+    tcb.ssthresh = _after_loss(tcb, conn)
     tcb.cwnd = min(tcb.cwnd, tcb.ssthresh)
 
 
@@ -130,7 +131,7 @@ def on_repaired_tail(core, tcb, conn):
 def on_timeout(core, tcb, conn):
     """RFC 5681 section 3.1: back to one segment; everything past snd_una will be sent again, reported or not."""
     if tcb.retries == 0:
-        tcb.ssthresh = _after_loss(core, tcb, conn)
+        tcb.ssthresh = _after_loss(tcb, conn)
     tcb.cwnd = tcb.mss
     tcb.recover = tcb.snd_nxt
     tcb.flags &= ~(flags.IN_RECOVERY | flags.TAIL_PROBE | flags.TAIL_PROBED)

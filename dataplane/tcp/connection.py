@@ -19,16 +19,19 @@ from mpserve.dataplane.layout import (
     released_get,
     released_put,
     tcb_at,
+    unresolved_get,
 )
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.sent import NONE, clear_sent
-from mpserve.dataplane.tcp.state import CLOSED, TIME_WAIT
+from mpserve.dataplane.tcp.settings import DEFERRED
+from mpserve.dataplane.tcp.state import CLOSED, SYN_SENT, TIME_WAIT
 from mpserve.dataplane.tcp.table import insert, remove
 from mpserve.dataplane.tcp.timewait import enter_time_wait
 from mpserve.dataplane.wheel import disarm
 from mpserve.dataplane.wire.tcp import ACK, RST
 
 FINISHED, RESET, ABORTED, TIMED_OUT, SLOW_READER, NO_MEMORY = 0, 1, 2, 3, 4, 5  # events.Reason
+REFUSED, UNREACHABLE = 6, 7
 INITIAL_RTO_US = 1_000_000  # RFC 6298 section 2
 
 
@@ -39,6 +42,14 @@ def owe_output(core, tcb):
         tcb.flags |= flags.IN_OUTPUTS
         output_put(core, core.output_count, tcb.slot)
         core.output_count += 1
+
+
+@compiled
+def owe_unresolved(core):
+    """Try again what waited for a neighbour's MAC."""
+    for i in range(core.unresolved_count):
+        owe_output(core, tcb_at(core, unresolved_get(core, i)))
+    core.unresolved_count = 0
 
 
 @compiled
@@ -135,8 +146,11 @@ def destroy(core, tcb, conn, reason):
     tcb.state = CLOSED
     conn.reason = reason
     tcb.flags &= ~(flags.NOTIFY_EOF | flags.NOTIFY_TIMEOUT)
-    notify(core, tcb, flags.NOTIFY_CLOSED)
     _count_end(core, reason)
+    if conn.settings & DEFERRED:  # the channel has never heard of it
+        release(core, tcb)
+    else:
+        notify(core, tcb, flags.NOTIFY_CLOSED)
 
 
 @compiled
@@ -154,10 +168,10 @@ def _count_end(core, reason):
 
 @compiled
 def abort(core, tcb, conn, reason):
-    """RFC 9293 section 3.10.5: send a RST, but in TIME_WAIT, and forget the connection."""
+    """RFC 9293 section 3.10.5: send a RST, but in TIME_WAIT and SYN_SENT, and forget the connection."""
     if tcb.state == CLOSED:
         return
-    if tcb.state != TIME_WAIT:
+    if tcb.state != TIME_WAIT and tcb.state != SYN_SENT:
         counters_at(core.counters).rsts_sent += 1
         owe_segment(core, conn, conn.mac, tcb.snd_nxt, tcb.rcv_nxt, RST | ACK, 0)
     destroy(core, tcb, conn, reason)

@@ -57,7 +57,7 @@ def take_unread(core, conn, to, room):
 @compiled
 def keep_out_of_order(core, conn, seq, address, length):
     """Keep a segment that lies beyond rcv_nxt, block by block; False if the bound or the pool is reached."""
-    most = 16 + core.rcvbuf // 512
+    most = 16 + conn.rcvbuf // 512
     while length > 0:
         part = min(length, BLOCK_BYTES)
         if not _holds(core, conn, seq, part):

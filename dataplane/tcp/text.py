@@ -7,9 +7,12 @@ from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NO_BLOCK, block_at, counters_at, delayed_put
 from mpserve.dataplane.memory import copy
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.backlog import offer_deferred
+from mpserve.dataplane.tcp.buffers import fit_receive_buffer
 from mpserve.dataplane.tcp.connection import finish, notify, owe_ack, owe_output
 from mpserve.dataplane.tcp.reassembly import keep_out_of_order, keep_unread, next_in_order, take_unread
 from mpserve.dataplane.tcp.seq import add, diff
+from mpserve.dataplane.tcp.settings import DEFERRED, QUICKACK
 from mpserve.dataplane.tcp.state import AFTER_FIN, TIME_WAIT
 from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.wire import tcp
@@ -23,6 +26,8 @@ def process_text(core, tcb, conn, seg, now):
     if tcb.flags & flags.FIN_RECEIVED:  # nothing may follow a FIN
         counters_at(core.counters).drop_after_close += 1
         return
+    if conn.settings & DEFERRED:
+        offer_deferred(core, tcb, conn)
     if conn.idle_us > 0:
         conn.idle_at = now + conn.idle_us
     if seg.seq != tcb.rcv_nxt:
@@ -41,13 +46,14 @@ def process_text(core, tcb, conn, seg, now):
         _take_kept(core, tcb, conn)
         owe_ack(core, tcb)
     else:
-        _delay_ack(core, tcb)
+        _delay_ack(core, tcb, conn)
+    fit_receive_buffer(core, tcb, conn, now)
 
 
 @compiled
-def _delay_ack(core, tcb):
+def _delay_ack(core, tcb, conn):
     """RFC 9293 section 3.8.6.3: at least every second full segment at once; the rest may wait for data to go with it."""
-    if diff(tcb.rcv_nxt, tcb.rcv_acked) >= 2 * tcb.mss:
+    if diff(tcb.rcv_nxt, tcb.rcv_acked) >= 2 * tcb.mss or conn.settings & QUICKACK:
         tcb.flags |= flags.ACK_NOW
         owe_output(core, tcb)
         return
@@ -136,7 +142,7 @@ def check_fin(core, tcb, conn, seg, now):
         notify(core, tcb, flags.NOTIFY_EOF)
     state = AFTER_FIN[tcb.state]
     if state == TIME_WAIT:
-        wnd = min(core.rcvbuf >> tcb.rcv_scale, 0xFFFF)
+        wnd = min(conn.rcvbuf >> tcb.rcv_scale, 0xFFFF)
         if owe_segment(core, conn, seg.mac, tcb.snd_nxt, tcb.rcv_nxt, tcp.ACK, wnd) and tcb.flags & flags.TIMESTAMPS:
             stamp_control(core, conn, tcb.ts_recent)
         finish(core, tcb, conn, TIME_WAIT)

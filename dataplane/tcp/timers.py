@@ -1,5 +1,8 @@
 """Deadlines: retransmission and window probes, delayed ACKs, the handler's timeout, states that end, SYN-ACKs, TIME_WAIT."""
 
+import numpy as np
+
+from mpserve.dataplane.control import owe_segment
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import (
     NEVER,
@@ -12,7 +15,7 @@ from mpserve.dataplane.layout import (
     wheel_get,
 )
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.backlog import syn_timer
+from mpserve.dataplane.tcp.backlog import offer_deferred, syn_timer
 from mpserve.dataplane.tcp.congestion import on_reports, on_timeout
 from mpserve.dataplane.tcp.connection import (
     FINISHED,
@@ -27,9 +30,13 @@ from mpserve.dataplane.tcp.connection import (
 from mpserve.dataplane.tcp.rack import may_probe_tail
 from mpserve.dataplane.tcp.rexmit import REORDERING, RTO, TAIL_LOSS, suspect_until
 from mpserve.dataplane.tcp.rtt import back_off
-from mpserve.dataplane.tcp.state import CLOSED, FIN_WAIT_2
+from mpserve.dataplane.tcp.seq import add, diff
+from mpserve.dataplane.tcp.settings import DEFERRED, heard
+from mpserve.dataplane.tcp.state import CLOSED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
+from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.tcp.timewait import expire_time_waits
 from mpserve.dataplane.wheel import TICK_SHIFT, arm, disarm
+from mpserve.dataplane.wire.tcp import ACK
 
 
 @unit("timers")
@@ -78,16 +85,21 @@ def connection_timer(core, tcb, conn, now):
     if conn.idle_at <= now:
         conn.idle_at = now + conn.idle_us
         notify(core, tcb, flags.NOTIFY_TIMEOUT)
-    if conn.state_at <= now:
+    if conn.keep_at <= now and tcb.state != CLOSED:
+        _keepalive(core, tcb, conn, now)
+    if conn.state_at <= now and tcb.state != CLOSED:
         _abandon(core, tcb, conn)
     if tcb.state != CLOSED:
-        arm(core, tcb.slot, min(min(tcb.rexmit_at, conn.delack_at), min(conn.idle_at, conn.state_at)))
+        earliest = min(min(tcb.rexmit_at, conn.delack_at), min(conn.idle_at, conn.state_at))
+        arm(core, tcb.slot, min(earliest, conn.keep_at))
 
 
 @compiled
 def _abandon(core, tcb, conn):
     """A closed handle has waited long enough: for the peer's FIN, or for any progress with what was written before."""
-    if tcb.state == FIN_WAIT_2:
+    if conn.settings & DEFERRED:
+        offer_deferred(core, tcb, conn)
+    elif tcb.state == FIN_WAIT_2:
         destroy(core, tcb, conn, FINISHED)
     else:
         abort(core, tcb, conn, TIMED_OUT)
@@ -96,7 +108,11 @@ def _abandon(core, tcb, conn):
 @compiled
 def _rexmit_timer(core, tcb, conn, now):
     """What the timer was set for: RACK's reordering window, a tail loss probe, or the RTO."""
-    if tcb.rexmit_kind == REORDERING:
+    if tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED:
+        _syn_timeout(core, tcb, conn)
+    elif _is_user_timeout(tcb, conn, now):
+        abort(core, tcb, conn, TIMED_OUT)
+    elif tcb.rexmit_kind == REORDERING:
         counters_at(core.counters).reordering_waits += 1
         tcb.rexmit_at = NEVER
         suspect_until(core, tcb, on_reports(core, tcb, conn, now), now)
@@ -108,6 +124,43 @@ def _rexmit_timer(core, tcb, conn, now):
         owe_output(core, tcb)
     else:
         _retransmission_timeout(core, tcb, conn, now)
+
+
+@compiled
+def _syn_timeout(core, tcb, conn):
+    """Our SYN again, the wait doubled, and at last given up (RFC 9293 section 3.8.3). One that waits for ARP does not count."""
+    tcb.rexmit_at = NEVER
+    if tcb.flags & flags.RETRANSMIT == 0:
+        if tcb.retries >= core.syn_ack_retries:
+            abort(core, tcb, conn, TIMED_OUT)
+            return
+        tcb.retries += 1
+        back_off(core, tcb)
+        tcb.flags |= flags.RETRANSMIT
+    owe_output(core, tcb)
+
+
+@compiled
+def _is_user_timeout(tcb, conn, now):
+    """RFC 9293 section 3.8.3, RFC 5482: what was sent has been unacknowledged for as long as the user allows."""
+    return conn.user_timeout_ms > 0 and now - conn.progress_at >= np.int64(conn.user_timeout_ms) * 1000
+
+
+@compiled
+def _keepalive(core, tcb, conn, now):
+    """RFC 9293 section 3.8.4: an idle connection is asked for an ACK; after keep_count unanswered probes it is given up."""
+    if tcb.snd_una != tcb.snd_nxt or tcb.snd_queued > 0:
+        heard(conn, now)  # the retransmission timer looks after it
+        return
+    if conn.keep_probes >= conn.keep_count:
+        abort(core, tcb, conn, TIMED_OUT)
+        return
+    conn.keep_probes += 1
+    conn.keep_at = now + np.int64(conn.keep_interval_ms) * 1000
+    counters_at(core.counters).keepalive_probes += 1
+    wnd = min(max(diff(tcb.rcv_adv, tcb.rcv_nxt), 0) >> np.int64(tcb.rcv_scale), 0xFFFF)
+    if owe_segment(core, conn, conn.mac, add(tcb.snd_nxt, -1), tcb.rcv_nxt, ACK, wnd) and tcb.flags & flags.TIMESTAMPS:
+        stamp_control(core, conn, tcb.ts_recent)
 
 
 @compiled
@@ -131,4 +184,6 @@ def _retransmission_timeout(core, tcb, conn, now):
     tcb.retries += 1
     back_off(core, tcb)
     tcb.rexmit_at = now + tcb.rto_us
+    if conn.user_timeout_ms > 0:
+        tcb.rexmit_at = min(tcb.rexmit_at, conn.progress_at + np.int64(conn.user_timeout_ms) * 1000)
     owe_output(core, tcb)

@@ -5,14 +5,18 @@ import numpy as np
 from mpserve.dataplane.frames import send_segment
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, NO_BLOCK, counters_at, sent_at
-from mpserve.dataplane.neighbor import resolve
+from mpserve.dataplane.neighbor import ASK_EVERY_US, await_neighbor, is_given_up, resolve
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.congestion import allowance, flight, restart_after_idle
-from mpserve.dataplane.tcp.connection import fin_is_acknowledged
+from mpserve.dataplane.tcp.connection import UNREACHABLE, destroy, fin_is_acknowledged
 from mpserve.dataplane.tcp.rexmit import TAIL_LOSS, start_timer
 from mpserve.dataplane.tcp.sendbuf import find_offset
 from mpserve.dataplane.tcp.sent import LOST, NONE, in_flight, length_of, note_probe, note_sent, note_sent_again
 from mpserve.dataplane.tcp.seq import add, diff
+from mpserve.dataplane.tcp.settings import NAGLE
+from mpserve.dataplane.tcp.state import SYN_RECEIVED, SYN_SENT
+from mpserve.dataplane.tcp.syn_sent import owe_syn
+from mpserve.dataplane.wheel import arm
 from mpserve.dataplane.wire import tcp
 
 
@@ -24,8 +28,8 @@ def window_to_advertise(core, tcb, conn):
     2.4). Rounded up it would grow with each ACK, and never close before a peer that sends single bytes.
     """
     edge = max(diff(tcb.rcv_adv, tcb.rcv_nxt), 0)
-    room = core.rcvbuf - conn.rcv_queued
-    if room - edge < min(core.rcvbuf // 2, tcb.mss):
+    room = conn.rcvbuf - conn.rcv_queued
+    if room - edge < min(conn.rcvbuf // 2, tcb.mss):
         room = edge
     scale = np.int64(tcb.rcv_scale)
     wnd = min(room >> scale, 0xFFFF)
@@ -50,9 +54,16 @@ def _emit(core, tcb, conn, mac, seq, flag_bits, block, position, length):
 
 
 @compiled
+def owes_only_ack(tcb):
+    return tcb.flags & flags.ACK_NOW != 0 and tcb.lost == 0 and flight(tcb) >= tcb.snd_queued
+
+
+@compiled
 def output(core, tcb, conn, now):
     """Send what the connection owes and may send. False if frames ran out and it must be listed again."""
     mac = resolve(core, conn, now)
+    if tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED:
+        return _output_syn(core, tcb, conn, mac, now)
     if mac == 0:
         if tcb.rexmit_at == NEVER:
             start_timer(core, tcb, now)
@@ -70,6 +81,37 @@ def output(core, tcb, conn, now):
         sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, 0, NO_BLOCK, 0, 0)
         return sent
     return True
+
+
+@compiled
+def _output_syn(core, tcb, conn, mac, now):
+    """Our SYN, first or again; until the next hop's MAC is known, it waits in the list of the unresolved."""
+    if tcb.flags & flags.RETRANSMIT == 0:
+        return _answer_in_syn_received(core, tcb, conn, mac)
+    if mac == 0:
+        if is_given_up(core, conn):
+            destroy(core, tcb, conn, UNREACHABLE)
+            return True
+        await_neighbor(core, tcb.slot)
+        tcb.rexmit_at = now + ASK_EVERY_US
+        arm(core, tcb.slot, tcb.rexmit_at)
+        return True
+    if not owe_syn(core, tcb, conn, mac):
+        return False
+    tcb.flags &= ~(flags.RETRANSMIT | flags.ACK_NOW)
+    conn.sent_at = now
+    tcb.rexmit_at = now + tcb.rto_us
+    arm(core, tcb.slot, tcb.rexmit_at)
+    return True
+
+
+@compiled
+def _answer_in_syn_received(core, tcb, conn, mac):
+    """An ACK that is owed is one without SYN: two that answered each other's SYN-ACKs by theirs would never end."""
+    if tcb.flags & flags.ACK_NOW == 0 or tcb.state != SYN_RECEIVED or mac == 0:
+        return True
+    sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, 0, NO_BLOCK, 0, 0)
+    return sent
 
 
 @compiled
@@ -156,6 +198,8 @@ def _send_new(core, tcb, conn, mac, now):
         return True  # the FIN is out
     restart_after_idle(core, tcb, conn, now)
     start = tcb.snd_nxt
+    if tcb.snd_una == start:
+        conn.progress_at = now
     done = _send_data(core, tcb, conn, mac)
     if done and flight(tcb) == tcb.snd_queued and tcb.flags & flags.FIN_QUEUED:
         done, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, tcp.FIN, NO_BLOCK, 0, 0)
@@ -182,6 +226,8 @@ def _send_data(core, tcb, conn, mac):
         length = min(min(tcb.mss, left), room)
         if length <= 0 or (length < tcb.mss and length < left and offset > 0):
             break  # no room, or so little that waiting for an ACK is better (RFC 9293 section 3.8.6.2.1)
+        if length < tcb.mss and offset > 0 and conn.settings & NAGLE and tcb.flags & flags.FIN_QUEUED == 0:
+            break
         flag_bits = tcp.PSH if length == left else 0
         sent, block, position = _emit(core, tcb, conn, mac, tcb.snd_nxt, flag_bits, block, position, length)
         if not sent:

@@ -12,7 +12,7 @@ class Gauged(Http):
     """All that a core hands out and must get back, as one line of JSON, this connection itself included."""
 
     def on_accept(self, sock: LwSocket) -> None:
-        if sock.listener[1] != PORT:
+        if sock.sockname[1] != PORT:
             super().on_accept(sock)
             return
         core = self.worker.memory.record

@@ -171,3 +171,16 @@ def test_no_mbufs_means_later_not_never(stack, state):
         wire._wire.free_count += 1
     stack.core.record.spare_count = spare
     peer.recv(0, flags="PA", data=b"data")
+
+
+def test_acks_leave_before_data(stack):
+    """Also where the data could have left first: its window opens before the segments to acknowledge arrive."""
+    writer, reader = Peer(stack, window=0).establish(), Peer(stack).establish()
+    writer.write(b"data")
+    writer.window = 1000
+    order: list[bytes] = []
+    sort = stack._sort
+    stack._sort = lambda frames: (order.extend(frames), sort(frames))[1]
+    segments = [reader.frame(seq=seq, data=bytes(MSS)) for seq in (1, 1 + MSS)]
+    stack.give(writer.frame(), *segments)
+    assert [int.from_bytes(frame[36:38], "big") for frame in order] == [reader.port, writer.port]

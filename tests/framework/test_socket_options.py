@@ -1,0 +1,161 @@
+"""Socket options by name: what reads back, what is refused. Their effects: `tests/dataplane/tcp/test_settings.py`."""
+
+import errno
+import socket
+import struct
+
+import pytest
+
+import mpserve
+from mpserve.dataplane.tcp.state import State
+
+TCP, SOL = socket.IPPROTO_TCP, socket.SOL_SOCKET
+
+
+class Keep(mpserve.Handler):
+    def on_start(self, worker):
+        self.worker = worker
+
+    def on_accept(self, sock):
+        self.sock = sock
+
+
+@pytest.fixture
+def handler():
+    return Keep()
+
+
+@pytest.fixture
+def sock(mpserve_host, handler):
+    host = mpserve_host(handler)
+    client = host.connect()
+    handler.host, handler.client = host, client
+    return handler.sock
+
+
+@pytest.mark.parametrize(
+    "level, name, default, value",
+    [
+        (TCP, socket.TCP_NODELAY, 1, 0),
+        (TCP, socket.TCP_QUICKACK, 0, 1),
+        (SOL, socket.SO_KEEPALIVE, 0, 1),
+        (TCP, socket.TCP_KEEPIDLE, 7200, 60),
+        (TCP, socket.TCP_KEEPINTVL, 75, 5),
+        (TCP, socket.TCP_KEEPCNT, 9, 3),
+        (TCP, socket.TCP_USER_TIMEOUT, 0, 30_000),
+        (SOL, socket.SO_RCVBUF, 262_144, 16_384),
+        (SOL, socket.SO_SNDBUF, 262_144, 16_384),
+        (SOL, socket.SO_LINGER, struct.pack("ii", 0, 0), struct.pack("ii", 1, 5)),
+        (TCP, socket.TCP_CONGESTION, b"cubic", b"reno"),
+    ],
+)
+def test_what_is_set_reads_back(sock, level, name, default, value):
+    assert sock.getsockopt(level, name) == default
+    sock.setsockopt(level, name, value)
+    assert sock.getsockopt(level, name) == value
+    sock.setsockopt(level, name, default)
+    assert sock.getsockopt(level, name) == default
+
+
+def test_a_segment_size_can_be_made_smaller_only(sock):
+    sock.setsockopt(TCP, socket.TCP_MAXSEG, 1000)
+    assert sock.getsockopt(TCP, socket.TCP_MAXSEG) == 1000
+    sock.setsockopt(TCP, socket.TCP_MAXSEG, 1400)
+    assert sock.getsockopt(TCP, socket.TCP_MAXSEG) == 1000
+
+
+@pytest.mark.parametrize(
+    "level, name", [(TCP, socket.TCP_CORK), (SOL, socket.SO_BROADCAST), (socket.IPPROTO_IP, 1), (TCP, 9999), (99, 1)]
+)
+def test_unknown_options_are_refused(sock, level, name):
+    for call in (lambda: sock.setsockopt(level, name, 1), lambda: sock.getsockopt(level, name)):
+        with pytest.raises(OSError) as raised:
+            call()
+        assert raised.value.errno == errno.ENOPROTOOPT
+
+
+@pytest.mark.parametrize(
+    "level, name, value",
+    [
+        (TCP, socket.TCP_NODELAY, 2),
+        (TCP, socket.TCP_KEEPIDLE, 0),
+        (TCP, socket.TCP_KEEPIDLE, 40_000),
+        (TCP, socket.TCP_KEEPCNT, 128),
+        (TCP, socket.TCP_USER_TIMEOUT, -1),
+        (TCP, socket.TCP_MAXSEG, 10),
+        (SOL, socket.SO_RCVBUF, 0),
+        (SOL, socket.SO_LINGER, 1),
+        (SOL, socket.SO_LINGER, struct.pack("ii", 1, -1)),
+        (TCP, socket.TCP_CONGESTION, b"bbr"),
+        (TCP, socket.TCP_KEEPCNT, b"3"),
+        (SOL, socket.SO_REUSEADDR, 0),
+    ],
+)
+def test_values_out_of_range_are_refused(sock, level, name, value):
+    with pytest.raises(OSError) as raised:
+        sock.setsockopt(level, name, value)
+    assert raised.value.errno == errno.EINVAL and str(name) in str(raised.value)
+
+
+def test_reuseaddr_is_always_on(sock):
+    sock.setsockopt(SOL, socket.SO_REUSEADDR, 1)
+    assert sock.getsockopt(SOL, socket.SO_REUSEADDR) == 1
+
+
+def test_a_closed_socket_has_no_options(sock):
+    sock.close()
+    with pytest.raises(mpserve.Closed):
+        sock.setsockopt(TCP, socket.TCP_NODELAY, 1)
+    with pytest.raises(mpserve.Closed):
+        sock.getsockopt(TCP, socket.TCP_NODELAY)
+    with pytest.raises(mpserve.Closed):
+        _ = sock.info
+
+
+def test_reading_an_option_sends_nothing_twice(handler, sock):
+    """It has the batch executed: what was written stays in order, and arrives once."""
+    sock.write(b"one")
+    sock.setsockopt(TCP, socket.TCP_NODELAY, 0)
+    assert sock.getsockopt(TCP, socket.TCP_NODELAY) == 0
+    sock.write(b"two")
+    handler.host.settle()
+    handler.host.advance(0.1)
+    assert handler.client.recv() == b"onetwo"
+
+
+def test_tcp_info(handler, sock):
+    sock.write(b"x" * 5000)
+    info = sock.info
+    assert (info.state, info.snd_mss, info.congestion) == (State.ESTABLISHED, 1460, "cubic")
+    assert (info.snd_queued, info.in_flight) == (5000, 0)
+    assert info.snd_cwnd == 14_600 and "wscale" in info.options and "sack" not in info.options
+    handler.host.settle()
+    assert sock.info.snd_queued == 0
+
+
+def test_options_of_a_listener(mpserve_host, handler):
+    host = mpserve_host(handler)
+    handler.worker.set_listener_option(("", 7), TCP, socket.TCP_DEFER_ACCEPT, 5)
+    handler.sock = None
+    client = host.connect()
+    assert handler.sock is None
+    client.send(b"x")
+    host.settle()
+    assert handler.sock is not None
+
+
+@pytest.mark.parametrize(
+    "name, value, number",
+    [
+        (socket.TCP_DEFER_ACCEPT, -1, errno.EINVAL),
+        (socket.TCP_MAXSEG, 1, errno.EINVAL),
+        (socket.TCP_NODELAY, 1, errno.ENOPROTOOPT),
+    ],
+)
+def test_options_that_a_listener_does_not_have(mpserve_host, handler, name, value, number):
+    mpserve_host(handler)
+    with pytest.raises(OSError) as raised:
+        handler.worker.set_listener_option(("", 7), TCP, name, value)
+    assert raised.value.errno == number
+    with pytest.raises(KeyError, match="no listener at"):
+        handler.worker.set_listener_option(("", 8), TCP, name, value)
