@@ -1,20 +1,19 @@
-"""A burst of frames in: Ethernet, ARP, IPv4, ICMP echo, TCP. Changes state and lists what is owed; builds no frame.
+"""A burst of frames in: Ethernet, IPv4, TCP; ARP and ICMP stand elsewhere. Changes state and lists what is owed; builds no frame.
 
 Every length from the wire is checked here, at the door: what lies behind is handed a SEG whose payload is inside the frame.
 """
 
-from mpserve.dataplane import control
-from mpserve.dataplane.blocks import block_address, take_block
+from mpserve.dataplane.icmp_arrives import icmp_arrives
 from mpserve.dataplane.jit import compiled, unit
-from mpserve.dataplane.layout import BLOCK_BYTES, NO_BLOCK, SCRATCH_BYTES, core_at, counters_at, seg_at
+from mpserve.dataplane.layout import SCRATCH_BYTES, core_at, counters_at, seg_at
 from mpserve.dataplane.mbuf import checksum_is_good, data_address, frame_length, gather, segments
-from mpserve.dataplane.memory import call2, copy, native64
+from mpserve.dataplane.memory import call2, native64
 from mpserve.dataplane.neighbor import arp_arrives
 from mpserve.dataplane.recorder import record_frame
 from mpserve.dataplane.tcp.arrives import segment_arrives
 from mpserve.dataplane.tcp.options import parse_options
 from mpserve.dataplane.tcp.table import flow_hash
-from mpserve.dataplane.wire import ethernet, icmp, ipv4, tcp
+from mpserve.dataplane.wire import ethernet, ipv4, tcp
 from mpserve.dataplane.wire.checksum import fold, pseudo_sum, sum_bytes
 
 
@@ -102,37 +101,6 @@ def _is_martian(core, source):
     host = source & ~core.prefix_mask & 0xFFFFFFFF
     on_link = ((source ^ core.address) & core.prefix_mask) == 0
     return on_link and core.prefix_mask < 0xFFFFFFFE and host == ~core.prefix_mask & 0xFFFFFFFF
-
-
-@compiled
-def icmp_arrives(core, frame, ip, header, total):
-    """RFC 1122 section 3.2.2.6: answer an echo request with its own data. Other messages are counted."""
-    counters = counters_at(core.counters)
-    message, length = ip + header, total - header
-    if length < icmp.HEADER or sum_bytes(message, length) != 0xFFFF:
-        counters.drop_icmp_malformed += 1
-        return
-    if icmp.kind(message) != icmp.ECHO_REQUEST:
-        counters.drop_icmp_type += 1
-        return
-    if length > min(BLOCK_BYTES, core.mtu - ipv4.HEADER):
-        counters.drop_oversize += 1
-        return
-    if not control.control_room(core):
-        return
-    block = take_block(core)
-    if block == NO_BLOCK:
-        counters.drop_no_block += 1
-        return
-    copy(block_address(core, block), message, length)
-    icmp.make_echo_reply(block_address(core, block), length)
-    mapped = core.address & ~0xFFFFFFFF
-    reply = control.owe_control(
-        core, control.ECHO_REPLY, mapped | ipv4.source(ip), core.address, ethernet.source(frame)
-    )
-    reply.block = block
-    reply.length = length
-    counters.echo_replies += 1
 
 
 @compiled

@@ -100,6 +100,8 @@ CONN = _record(  # cold, by the same slot
     ("state_at", "i8"),
     ("mac", "i8"),
     ("reason", "i4"),
+    ("soft_error", "i4"),  # the last ICMP error, type << 8 | code; 0: none (`tcp/icmp_errors.py`)
+    ("soft_error_una", "u4"),  # snd_una when it came
     ("ooo_newest", "u4"),  # where the segment kept last begins: the first SACK block tells of it
     ("ts_recent_at", "i8"),  # when ts_recent last changed
     ("rack_sent_at", "i8"),  # RFC 8985: when what was sent last, of all that is delivered, was sent
@@ -223,7 +225,9 @@ COUNTER_NAMES = (
     "drop_no_listener drop_accept_full drop_connections_full drop_out_of_window drop_ack_unsent drop_no_ack "
     "drop_paws drop_no_timestamp "
     "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
+    "drop_icmp_quote drop_icmp_quote_not_ours drop_icmp_no_connection drop_icmp_sequence drop_icmp_mtu "
     # what happened
+    "icmp_soft_errors icmp_source_quenches path_mtu_lowered "
     "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies connections_accepted connections_closed "
     "connections_reset connections_aborted connections_timed_out syns_received "
     "backlog_full syn_acks_resent syn_cookies_sent syn_cookies_taken syn_cookies_wrong rsts_sent "
