@@ -3,6 +3,7 @@
 Every length from the wire is checked here, at the door: what lies behind is handed a SEG whose payload is inside the frame.
 """
 
+from mpserve.dataplane.fragments import fragment_arrives
 from mpserve.dataplane.icmp_arrives import icmp_arrives
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import SCRATCH_BYTES, core_at, counters_at, seg_at
@@ -82,15 +83,23 @@ def ipv4_arrives(core, frame, length, checksum_good):
         counters.drop_ip_martian += 1
         return
     if ipv4.is_fragment(ip):
-        counters.drop_ip_fragment += 1
+        ip = fragment_arrives(core, ip, header, total)
+        if ip != 0:
+            datagram_arrives(core, frame, ip, ipv4.header_length(ip), ipv4.total_length(ip), False)
         return
+    datagram_arrives(core, frame, ip, header, total, checksum_good)
+
+
+@compiled
+def datagram_arrives(core, frame, ip, header, total, checksum_good):
+    """A whole datagram that is ours, for the protocol above."""
     protocol = ipv4.protocol(ip)
     if protocol == ipv4.PROTOCOL_TCP:
         tcp_arrives(core, frame, ip, header, total, checksum_good)
     elif protocol == ipv4.PROTOCOL_ICMP:
         icmp_arrives(core, frame, ip, header, total)
     else:
-        counters.drop_ip_protocol += 1
+        counters_at(core.counters).drop_ip_protocol += 1
 
 
 @compiled

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.ip_records import DATAGRAM, DATAGRAM_BYTES, DATAGRAMS, FRAGMENT, FRAGMENTS
 from mpserve.dataplane.limits import BURST, DEFAULTS, EVENT_ROWS, Limits
 from mpserve.dataplane.memory import allocate, record_at, register, table_of, unregister, words_of
 
@@ -226,8 +227,9 @@ COUNTER_NAMES = (
     "drop_paws drop_no_timestamp "
     "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
     "drop_icmp_quote drop_icmp_quote_not_ours drop_icmp_no_connection drop_icmp_sequence drop_icmp_mtu "
+    "drop_fragment_overlap drop_fragment_tiny drop_fragment_timeout drop_fragment_full "
     # what happened
-    "icmp_soft_errors icmp_source_quenches path_mtu_lowered "
+    "fragments_received reassembled icmp_soft_errors icmp_source_quenches path_mtu_lowered "
     "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies connections_accepted connections_closed "
     "connections_reset connections_aborted connections_timed_out syns_received "
     "backlog_full syn_acks_resent syn_cookies_sent syn_cookies_taken syn_cookies_wrong rsts_sent "
@@ -257,6 +259,7 @@ CORE = np.dtype(
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
             "neighbors neighbor_count blocks block_data block_count timers timer_count wheel wheel_count "
             "sents sent_count free_sents free_sent_count senders "
+            "datagrams datagram_count datagram_data fragments fragment_count reassemble "
             "controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
             # free lists and lists of the turn
             "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
@@ -282,6 +285,8 @@ listener_at = table_of(CORE, LISTENER, "listeners", "listener_count")
 neighbor_at = table_of(CORE, NEIGHBOR, "neighbors", "neighbor_count")
 block_at = table_of(CORE, BLOCK, "blocks", "block_count")
 sent_at = table_of(CORE, SENT, "sents", "sent_count")
+datagram_at = table_of(CORE, DATAGRAM, "datagrams", "datagram_count")
+fragment_at = table_of(CORE, FRAGMENT, "fragments", "fragment_count")
 timer_at = table_of(CORE, TIMER, "timers", "timer_count")
 control_at = table_of(CORE, CONTROL, "controls", "control_rows")
 wheel_get, wheel_put = words_of(CORE, "wheel", "wheel_count")
@@ -350,6 +355,9 @@ def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
         "wheel": (_WORD, WHEEL_BUCKETS),
         "sents": (SENT, n + MORE_SENT_RANGES),
         "free_sents": (_WORD, n + MORE_SENT_RANGES),
+        "datagrams": (DATAGRAM, DATAGRAMS),
+        "datagram_data": (np.uint8, DATAGRAMS * DATAGRAM_BYTES),
+        "fragments": (FRAGMENT, DATAGRAMS * FRAGMENTS),
         "controls": (CONTROL, CONTROL_ROWS),
         "flows": (_WORD, _power_of_two(2 * n)),
         "syn_flows": (_WORD, _power_of_two(2 * syns)),
@@ -382,6 +390,8 @@ _COUNTS = {
     "timers": "timer_count",
     "sents": "sent_count",
     "wheel": "wheel_count",
+    "datagrams": "datagram_count",
+    "fragments": "fragment_count",
     "controls": "control_rows",
     "flows": "flow_count",
     "syn_flows": "syn_flow_count",
@@ -463,6 +473,7 @@ def _set_limits(core: Any, limits: Limits) -> None:
     core.fin_wait_us = int(1e6 * limits.fin_wait_seconds)
     core.delack_us, core.rto_min_us, core.rto_max_us = 40_000, 200_000, 60_000_000
     core.retries, core.syn_ack_retries = limits.retries, limits.syn_ack_retries
+    core.reassemble = int(limits.fragments == "reassemble")
     core.cubic = int(limits.congestion == "cubic")
     core.accept_queue, core.event_batch = limits.accept_queue, limits.event_batch
     core.idle_spin_us = 200

@@ -26,12 +26,18 @@ def ethernet_frame(to: bytes, source: bytes, ethertype: int, payload: bytes) -> 
 
 
 def ipv4_packet(
-    source: str, destination: str, protocol: int, payload: bytes, fragment: int = 0x4000, options: bytes = b""
+    source: str,
+    destination: str,
+    protocol: int,
+    payload: bytes,
+    fragment: int = 0x4000,
+    options: bytes = b"",
+    identification: int = 0,
 ) -> bytes:
     """An IPv4 packet with a right header checksum."""
     words = 5 + len(options) // 4
     total = 4 * words + len(payload)
-    header = struct.pack("!BBHHHBBH", 0x40 | words, 0, total, 0, fragment, 64, protocol, 0)
+    header = struct.pack("!BBHHHBBH", 0x40 | words, 0, total, identification, fragment, 64, protocol, 0)
     header += address(source) + address(destination) + options
     return header[:10] + struct.pack("!H", internet_checksum(header)) + header[12:] + payload
 

@@ -25,6 +25,7 @@ def test_given_wins_over_file_over_default() -> None:
     assert made.listeners == [("10.9.0.2", 1), ("10.9.0.2", 2)]
     assert made.make_limits().max_connections == 10
     assert make_config({"limits": {"max_connections": "20"}}, file).make_limits().max_connections == 20
+    assert make_config({"limits": {"fragments": "refuse"}}, file).make_limits().fragments == "refuse"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,7 @@ def test_given_wins_over_file_over_default() -> None:
         ({"gateway": "10.8.0.1"}, "is not another host in 10.9.0.0/24"),
         ({"gateway": "10.9.0.2"}, "is not another host"),
         ({"gateway": "router"}, "is no IPv4 address"),
+        ({"limits": {"fragments": "perhaps"}}, "there are reassemble and refuse"),
         ({"listen": ":0"}, "port from 1 to 65535"),
         ({"listen": "80"}, None),
         ({"listen": ":http"}, "type --listen :PORT"),
