@@ -7,13 +7,14 @@ another core.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mpserve.dataplane.errors import SetupError
-from mpserve.dataplane.ip_records import DATAGRAM, DATAGRAM_BYTES, DATAGRAMS, FRAGMENT, FRAGMENTS
+from mpserve.dataplane.ip_records import DATAGRAM, DATAGRAM_BYTES, DATAGRAMS, FRAGMENT, FRAGMENTS, ROUTE, ROUTES
 from mpserve.dataplane.limits import BURST, DEFAULTS, EVENT_ROWS, Limits
 from mpserve.dataplane.memory import allocate, record_at, register, table_of, unregister, words_of
 
@@ -251,7 +252,7 @@ CORE = np.dtype(
             # clock: us = (tsc - tsc_start) * tsc_scale >> 32 when read_tsc is set, else now as set by the host
             "now sleep_until tsc tsc_start tsc_scale return_at idle_since idle_spin_us busy_since "
             # who we are
-            "mac address prefix_mask gateway mtu mss unfinished_checksums secret_a secret_b ip_id "
+            "mac address prefix_mask mtu mss unfinished_checksums secret_a secret_b ip_id "
             # settings
             "rcvbuf sndbuf scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries cubic "
             "accept_queue event_batch "
@@ -259,7 +260,7 @@ CORE = np.dtype(
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
             "neighbors neighbor_count blocks block_data block_count timers timer_count wheel wheel_count "
             "sents sent_count free_sents free_sent_count senders "
-            "datagrams datagram_count datagram_data fragments fragment_count reassemble "
+            "routes routes_size route_count datagrams datagram_count datagram_data fragments fragment_count reassemble "
             "controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
             # free lists and lists of the turn
             "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
@@ -285,6 +286,7 @@ listener_at = table_of(CORE, LISTENER, "listeners", "listener_count")
 neighbor_at = table_of(CORE, NEIGHBOR, "neighbors", "neighbor_count")
 block_at = table_of(CORE, BLOCK, "blocks", "block_count")
 sent_at = table_of(CORE, SENT, "sents", "sent_count")
+route_at = table_of(CORE, ROUTE, "routes", "routes_size")
 datagram_at = table_of(CORE, DATAGRAM, "datagrams", "datagram_count")
 fragment_at = table_of(CORE, FRAGMENT, "fragments", "fragment_count")
 timer_at = table_of(CORE, TIMER, "timers", "timer_count")
@@ -355,6 +357,7 @@ def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
         "wheel": (_WORD, WHEEL_BUCKETS),
         "sents": (SENT, n + MORE_SENT_RANGES),
         "free_sents": (_WORD, n + MORE_SENT_RANGES),
+        "routes": (ROUTE, ROUTES),
         "datagrams": (DATAGRAM, DATAGRAMS),
         "datagram_data": (np.uint8, DATAGRAMS * DATAGRAM_BYTES),
         "fragments": (FRAGMENT, DATAGRAMS * FRAGMENTS),
@@ -390,6 +393,7 @@ _COUNTS = {
     "timers": "timer_count",
     "sents": "sent_count",
     "wheel": "wheel_count",
+    "routes": "routes_size",
     "datagrams": "datagram_count",
     "fragments": "fragment_count",
     "controls": "control_rows",
@@ -409,6 +413,7 @@ def make_core(
     ip: str,
     prefix_length: int = 24,
     gateway: str | None = None,
+    routes: Sequence[tuple[str, int, str]] = (),
     mtu: int = 1500,
     block_data: np.ndarray | None = None,
     counters: np.ndarray | None = None,
@@ -417,7 +422,7 @@ def make_core(
     """Lay out a core that answers for `ip`. `mac` is 6 bytes, `mtu` bytes without the Ethernet header.
 
     `block_data` (uint8, limits.blocks * 2048) and `counters` (COUNTERS, 1) may be memory from elsewhere: a DPDK memzone,
-    a shared segment. `seed` fixes the boot secrets, for tests.
+    a shared segment. `routes` are (network, prefix length, gateway), 16 at most. `seed` fixes the boot secrets, for tests.
     """
     arrays: dict[str, Any] = {"core": allocate(CORE, 1)}
     core = arrays["core"][0]
@@ -431,7 +436,8 @@ def make_core(
     core.block_data, core.counters = (register(array) for array in kept)
     made = Core(core, arrays["core"].ctypes.data, arrays, limits, kept[1][0], kept)
     _fill_free_lists(made)
-    _set_identity(core, mac, ip, prefix_length, gateway, mtu, seed)
+    _set_identity(core, mac, ip, prefix_length, mtu, seed)
+    _set_routes(made, [(ip, prefix_length, None), *routes, *([("0.0.0.0", 0, gateway)] if gateway else [])])
     _set_limits(core, limits)
     return made
 
@@ -453,17 +459,30 @@ def _fill_free_lists(core: Core) -> None:
     arrays["tcbs"].generation = 1
 
 
-def _set_identity(
-    core: Any, mac: bytes, ip: str, prefix_length: int, gateway: str | None, mtu: int, seed: int | None
-) -> None:
+def _set_identity(core: Any, mac: bytes, ip: str, prefix_length: int, mtu: int, seed: int | None) -> None:
     core.mac = int.from_bytes(mac, "big")
     core.address = V4_MAPPED | ipv4(ip)
-    core.prefix_mask = (0xFFFFFFFF << (32 - prefix_length)) & 0xFFFFFFFF
-    core.gateway = V4_MAPPED | ipv4(gateway) if gateway else 0
+    core.prefix_mask = _mask(prefix_length)
     core.mtu = mtu
     core.mss = mtu - 40
     secret = secrets.randbits(126) if seed is None else seed * 0x9E3779B97F4A7C15F39CC0605CEDC835 & ((1 << 126) - 1)
     core.secret_a, core.secret_b = (secret >> 63) | 1, (secret & ((1 << 63) - 1)) | 1
+
+
+def _mask(prefix_length: int) -> int:
+    return (0xFFFFFFFF << (32 - prefix_length)) & 0xFFFFFFFF
+
+
+def _set_routes(core: Core, routes: Sequence[tuple[str, int, str | None]]) -> None:
+    """Fill the table, the longest prefix first: the first that matches is the one to take (RFC 1812 section 5.2.4.3)."""
+    if len(routes) > ROUTES:
+        raise SetupError(f"{len(routes) - 2} routes are too many: there is room for {ROUTES - 2}")
+    core.record.route_count = len(routes)
+    longest_first = sorted(routes, key=lambda route: -route[1])
+    for row, (network, length, gateway) in zip(core.arrays["routes"], longest_first, strict=False):
+        row.mask = _mask(length)
+        row.network = V4_MAPPED | (ipv4(network) & _mask(length))
+        row.gateway = V4_MAPPED | ipv4(gateway) if gateway else 0
 
 
 def _set_limits(core: Any, limits: Limits) -> None:

@@ -6,7 +6,7 @@ remembers the place; `resolve` checks that it still holds the right address.
 
 from mpserve.dataplane import control
 from mpserve.dataplane.jit import compiled
-from mpserve.dataplane.layout import NEIGHBOR_WAYS, counters_at, neighbor_at
+from mpserve.dataplane.layout import NEIGHBOR_WAYS, counters_at, neighbor_at, route_at
 from mpserve.dataplane.memory import mix
 from mpserve.dataplane.wire import arp
 from mpserve.dataplane.wire.ethernet import BROADCAST, is_group
@@ -18,10 +18,12 @@ GIVE_UP_AFTER = 3  # unanswered requests
 
 @compiled
 def next_hop(core, remote):
-    """The on-link address that leads to `remote`: itself, the gateway, or itself where no gateway is set."""
-    if ((remote ^ core.address) & core.prefix_mask) == 0 or core.gateway == 0:
-        return remote
-    return core.gateway
+    """The address on the link that leads to `remote`: the first route's that matches; `remote` itself where none does."""
+    for i in range(core.route_count):
+        route = route_at(core, i)
+        if (remote ^ route.network) & route.mask == 0:
+            return route.gateway if route.gateway != 0 else remote
+    return remote
 
 
 @compiled
@@ -94,7 +96,7 @@ def resolve(core, conn, now):
 def _resolve_stale(core, conn, entry, now):
     """Ask; until some requests have stayed unanswered, what was last known will do, and so will the last frame's source."""
     if ((entry.address ^ core.address) & core.prefix_mask) != 0:
-        return conn.mac  # beyond the link, and no gateway is set: back the way its segments came
+        return conn.mac  # beyond the link, and no route leads there: back the way its segments came
     _ask(core, entry, now)
     if entry.unanswered > GIVE_UP_AFTER:
         counters_at(core.counters).drop_unresolved += 1
