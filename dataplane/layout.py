@@ -230,7 +230,7 @@ COUNTER_NAMES = (
     "drop_icmp_quote drop_icmp_quote_not_ours drop_icmp_no_connection drop_icmp_sequence drop_icmp_mtu "
     "drop_fragment_overlap drop_fragment_tiny drop_fragment_timeout drop_fragment_full "
     # what happened
-    "fragments_received reassembled icmp_soft_errors icmp_source_quenches path_mtu_lowered "
+    "neighbors_evicted arp_requests_held fragments_received reassembled icmp_soft_errors icmp_source_quenches path_mtu_lowered "
     "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies connections_accepted connections_closed "
     "connections_reset connections_aborted connections_timed_out syns_received "
     "backlog_full syn_acks_resent syn_cookies_sent syn_cookies_taken syn_cookies_wrong rsts_sent "
@@ -266,6 +266,7 @@ CORE = np.dtype(
             "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
             "outputs output_count delayed delayed_count notify notify_head notify_count notify_rows "
             "control_count wait_head wait_used accepts_waiting "
+            "arp_second arp_requests "
             "challenge_second challenges cookie_at cookie_syn cookie_syn_count wheel_tick seg scratch counters "
             # the channel: int64 columns
             "events event_count command_table command_count command_base arena arena_used arena_bytes "
