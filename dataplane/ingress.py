@@ -14,7 +14,7 @@ from mpserve.dataplane.recorder import record_frame
 from mpserve.dataplane.tcp.arrives import segment_arrives
 from mpserve.dataplane.tcp.options import parse_options
 from mpserve.dataplane.tcp.table import flow_hash
-from mpserve.dataplane.wire import ethernet, ipv4, tcp
+from mpserve.dataplane.wire import ethernet, ip_options, ipv4, tcp
 from mpserve.dataplane.wire.checksum import fold, pseudo_sum, sum_bytes
 
 
@@ -51,6 +51,9 @@ def frame_arrives(core, frame, length, checksum_good):
     if to != core.mac and not ethernet.is_group(to):
         counters.drop_not_ours += 1
         return
+    if ethernet.is_group(ethernet.source(frame)):  # IEEE 802.3 section 3.2.3: no station is a group
+        counters.drop_source_group += 1
+        return
     kind = ethernet.ethertype(frame)
     if kind == ethernet.TYPE_IPV4:
         ipv4_arrives(core, frame, length, checksum_good)
@@ -81,6 +84,8 @@ def ipv4_arrives(core, frame, length, checksum_good):
         return
     if _is_martian(core, ipv4.source(ip)) or ethernet.is_group(ethernet.destination(frame)):
         counters.drop_ip_martian += 1
+        return
+    if header > ipv4.HEADER and not _options_are_harmless(core, ip + ipv4.HEADER, ip + header):
         return
     if ipv4.is_fragment(ip):
         ip = fragment_arrives(core, ip, header, total)
@@ -113,6 +118,17 @@ def _is_martian(core, source):
 
 
 @compiled
+def _options_are_harmless(core, at, end):
+    """Options are skipped, but for source routes; otherwise counts the drop."""
+    found = ip_options.examine(at, end)
+    if found == ip_options.SOURCE_ROUTED:
+        counters_at(core.counters).drop_ip_options += 1
+    elif found == ip_options.MALFORMED:
+        counters_at(core.counters).drop_ip_malformed += 1
+    return found == ip_options.HARMLESS
+
+
+@compiled
 def tcp_arrives(core, frame, ip, header, total, checksum_good):
     """RFC 9293 section 3.1: the header's lengths and checksum; then SEGMENT ARRIVES."""
     counters = counters_at(core.counters)
@@ -126,6 +142,12 @@ def tcp_arrives(core, frame, ip, header, total, checksum_good):
         return
     if not checksum_good and not _checksum_holds(core, ip, segment, length):
         counters.drop_tcp_checksum += 1
+        return
+    if tcp.has_port_zero(segment):
+        counters.drop_tcp_port_zero += 1
+        return
+    if tcp.is_nonsense(tcp.flags(segment)):
+        counters.drop_tcp_flags += 1
         return
     seg = seg_at(core.seg)
     _fill_segment(core, seg, frame, ip, segment, length, offset)

@@ -228,7 +228,7 @@ COUNTER_NAMES = (
     "drop_paws drop_no_timestamp "
     "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
     "drop_icmp_quote drop_icmp_quote_not_ours drop_icmp_no_connection drop_icmp_sequence drop_icmp_mtu "
-    "drop_fragment_overlap drop_fragment_tiny drop_fragment_timeout drop_fragment_full "
+    "drop_source_group drop_tcp_port_zero drop_fragment_overlap drop_fragment_tiny drop_fragment_timeout drop_fragment_full "
     # what happened
     "neighbors_evicted arp_requests_held fragments_received reassembled icmp_soft_errors icmp_source_quenches path_mtu_lowered "
     "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies connections_accepted connections_closed "
