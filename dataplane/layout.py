@@ -6,6 +6,7 @@ tuple of arrays, which would cost dozens of words a call and most of the compile
 another core.
 """
 
+import random
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -252,7 +253,8 @@ CORE = np.dtype(
             # clock: us = (tsc - tsc_start) * tsc_scale >> 32 when read_tsc is set, else now as set by the host
             "now sleep_until tsc tsc_start tsc_scale return_at idle_since idle_spin_us busy_since "
             # who we are
-            "mac address prefix_mask mtu mss unfinished_checksums secret_a secret_b ip_id "
+            "mac address prefix_mask mtu mss unfinished_checksums ip_id "
+            "secret_a secret_b sip_key0 sip_key1 clock_secret_a clock_secret_b "
             # settings
             "rcvbuf sndbuf scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries cubic "
             "accept_queue event_batch "
@@ -466,8 +468,10 @@ def _set_identity(core: Any, mac: bytes, ip: str, prefix_length: int, mtu: int, 
     core.prefix_mask = _mask(prefix_length)
     core.mtu = mtu
     core.mss = mtu - 40
-    secret = secrets.randbits(126) if seed is None else seed * 0x9E3779B97F4A7C15F39CC0605CEDC835 & ((1 << 126) - 1)
-    core.secret_a, core.secret_b = (secret >> 63) | 1, (secret & ((1 << 63) - 1)) | 1
+    draw = secrets.randbits if seed is None else random.Random(seed).getrandbits
+    core.secret_a, core.secret_b = draw(63) | 1, draw(63) | 1
+    core.sip_key0, core.sip_key1 = draw(64) - (1 << 63), draw(64) - (1 << 63)
+    core.clock_secret_a, core.clock_secret_b = draw(63) | 1, draw(63) | 1
 
 
 def _mask(prefix_length: int) -> int:

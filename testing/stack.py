@@ -55,7 +55,7 @@ class Stack:
         ip: str = "10.9.0.2",
         port: int = 7,
         *,
-        seed: int = 1,
+        seed: int | None = 1,
         mtu: int = 1500,
         prefix_length: int = 24,
         gateway: str | None = None,

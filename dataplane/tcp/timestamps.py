@@ -4,6 +4,7 @@ import numpy as np
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import control_at
+from mpserve.dataplane.memory import mix
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.seq import after, before
 
@@ -13,8 +14,12 @@ _PAWS_IDLE_US = 24 * 24 * 3600 * 1_000_000  # RFC 7323 section 5.5: what was see
 
 @compiled
 def timestamp(core, key):
-    """The value of our clock for a connection: it starts where the keyed hash says, so that it tells nothing of the host."""
-    return ((core.now >> _TICK_SHIFT) + np.int64(key.hash)) & 0xFFFFFFFF
+    """The value of our clock for a connection: it starts where a keyed hash says, so that it tells nothing of the host.
+
+    The flow table's hash is hidden by other secrets: a peer that knew it could aim at one bucket.
+    """
+    offset = mix(np.int64(key.hash) ^ core.clock_secret_a, core.clock_secret_b)
+    return ((core.now >> _TICK_SHIFT) + (offset & 0xFFFFFFFF)) & 0xFFFFFFFF
 
 
 @compiled
