@@ -17,6 +17,9 @@ _OPTIONS = [
     click.option("--device", metavar="DEVICE", help="Where frames come from: `mpserve devices` lists them.  [veth]"),
     click.option("--ip", metavar="ADDRESS/PREFIX", help="The server's own address.  [10.9.0.2/24]"),
     click.option("--gateway", metavar="ADDRESS", help="The router to hosts outside the server's subnet."),
+    click.option(
+        "--route", "routes", metavar="NETWORK,GATEWAY", multiple=True, help="Another router's part; may be repeated."
+    ),
     click.option("--listen", metavar="[HOST]:PORT", multiple=True, help="Where to listen; may be repeated."),
     click.option(
         "--set", "set_", metavar="NAME=VALUE", multiple=True, help="An option of the handler; may be repeated."
@@ -59,7 +62,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _NAMES = (
-    "device ip gateway listen set_ busy_poll idle_spin_us cpu hugepages max_connections limit record publish take_over "
+    "device ip gateway routes listen set_ busy_poll idle_spin_us cpu hugepages max_connections limit record publish take_over "
     "grace_seconds config verbose"
 ).split()
 

@@ -5,6 +5,7 @@ from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import EVENT_ROWS, conn_at, notify_get, tcb_at
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.connection import FINISHED, destroy, notify, owe_ack, release
+from mpserve.dataplane.tcp.icmp_errors import last_soft_error
 from mpserve.dataplane.tcp.seq import diff
 from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
 from mpserve.dataplane.tcp.state import TIME_WAIT
@@ -43,7 +44,7 @@ def _deliver_one(core, tcb, conn):
     if tcb.flags & flags.NOTIFY_CLOSED and tcb.state == STATE_CLOSED:
         if tcb.flags & flags.CONNECTING:
             emit(core, CONNECT, tcb.slot, handle_of(tcb), conn.reason, 0)
-        emit(core, CLOSED, tcb.slot, handle_of(tcb), conn.reason, 0)
+        emit(core, CLOSED, tcb.slot, handle_of(tcb), conn.reason, last_soft_error(tcb, conn))
         release(core, tcb)
 
 

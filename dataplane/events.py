@@ -28,7 +28,7 @@ class Event(IntEnum):
     EOF = 2  # the peer has sent its FIN and all before it was delivered
     WRITABLE = 3  # the send buffer has room again
     TIMEOUT = 4  # nothing was received for the time set
-    CLOSED = 5  # a: Reason; the handle is no more
+    CLOSED = 5  # a: Reason; b: ICMP type << 8 | code of the last error about it, 0: none; the handle is no more
     CONNECT = 6  # a connection asked for is established (a = 0), or is not to be had (a: Reason; CLOSED follows)
 
 

@@ -1,21 +1,21 @@
-"""A burst of frames in: Ethernet, ARP, IPv4, ICMP echo, TCP. Changes state and lists what is owed; builds no frame.
+"""A burst of frames in: Ethernet, IPv4, TCP; ARP and ICMP stand elsewhere. Changes state and lists what is owed; builds no frame.
 
 Every length from the wire is checked here, at the door: what lies behind is handed a SEG whose payload is inside the frame.
 """
 
-from mpserve.dataplane import control
-from mpserve.dataplane.blocks import block_address, take_block
+from mpserve.dataplane.fragments import fragment_arrives
+from mpserve.dataplane.icmp_arrives import icmp_arrives
 from mpserve.dataplane.jit import compiled, unit
-from mpserve.dataplane.layout import BLOCK_BYTES, NO_BLOCK, SCRATCH_BYTES, core_at, counters_at, seg_at
+from mpserve.dataplane.layout import SCRATCH_BYTES, core_at, counters_at, seg_at
 from mpserve.dataplane.mbuf import checksum_is_good, data_address, frame_length, gather, segments
-from mpserve.dataplane.memory import call2, copy, native64
+from mpserve.dataplane.memory import call2, native64
 from mpserve.dataplane.neighbor import arp_arrives
 from mpserve.dataplane.recorder import record_frame
 from mpserve.dataplane.tcp.arrives import segment_arrives
 from mpserve.dataplane.tcp.connection import owe_unresolved
 from mpserve.dataplane.tcp.options import parse_options
 from mpserve.dataplane.tcp.table import flow_hash
-from mpserve.dataplane.wire import ethernet, icmp, ipv4, tcp
+from mpserve.dataplane.wire import ethernet, ip_options, ipv4, tcp
 from mpserve.dataplane.wire.checksum import fold, pseudo_sum, sum_bytes
 
 
@@ -52,6 +52,9 @@ def frame_arrives(core, frame, length, checksum_good):
     if to != core.mac and not ethernet.is_group(to):
         counters.drop_not_ours += 1
         return
+    if ethernet.is_group(ethernet.source(frame)):  # IEEE 802.3 section 3.2.3: no station is a group
+        counters.drop_source_group += 1
+        return
     kind = ethernet.ethertype(frame)
     if kind == ethernet.TYPE_IPV4:
         ipv4_arrives(core, frame, length, checksum_good)
@@ -84,16 +87,26 @@ def ipv4_arrives(core, frame, length, checksum_good):
     if _is_martian(core, ipv4.source(ip)) or ethernet.is_group(ethernet.destination(frame)):
         counters.drop_ip_martian += 1
         return
-    if ipv4.is_fragment(ip):
-        counters.drop_ip_fragment += 1
+    if header > ipv4.HEADER and not _options_are_harmless(core, ip + ipv4.HEADER, ip + header):
         return
+    if ipv4.is_fragment(ip):
+        ip = fragment_arrives(core, ip, header, total)
+        if ip != 0:
+            datagram_arrives(core, frame, ip, ipv4.header_length(ip), ipv4.total_length(ip), False)
+        return
+    datagram_arrives(core, frame, ip, header, total, checksum_good)
+
+
+@compiled
+def datagram_arrives(core, frame, ip, header, total, checksum_good):
+    """A whole datagram that is ours, for the protocol above."""
     protocol = ipv4.protocol(ip)
     if protocol == ipv4.PROTOCOL_TCP:
         tcp_arrives(core, frame, ip, header, total, checksum_good)
     elif protocol == ipv4.PROTOCOL_ICMP:
         icmp_arrives(core, frame, ip, header, total)
     else:
-        counters.drop_ip_protocol += 1
+        counters_at(core.counters).drop_ip_protocol += 1
 
 
 @compiled
@@ -107,34 +120,14 @@ def _is_martian(core, source):
 
 
 @compiled
-def icmp_arrives(core, frame, ip, header, total):
-    """RFC 1122 section 3.2.2.6: answer an echo request with its own data. Other messages are counted."""
-    counters = counters_at(core.counters)
-    message, length = ip + header, total - header
-    if length < icmp.HEADER or sum_bytes(message, length) != 0xFFFF:
-        counters.drop_icmp_malformed += 1
-        return
-    if icmp.kind(message) != icmp.ECHO_REQUEST:
-        counters.drop_icmp_type += 1
-        return
-    if length > min(BLOCK_BYTES, core.mtu - ipv4.HEADER):
-        counters.drop_oversize += 1
-        return
-    if not control.control_room(core):
-        return
-    block = take_block(core)
-    if block == NO_BLOCK:
-        counters.drop_no_block += 1
-        return
-    copy(block_address(core, block), message, length)
-    icmp.make_echo_reply(block_address(core, block), length)
-    mapped = core.address & ~0xFFFFFFFF
-    reply = control.owe_control(
-        core, control.ECHO_REPLY, mapped | ipv4.source(ip), core.address, ethernet.source(frame)
-    )
-    reply.block = block
-    reply.length = length
-    counters.echo_replies += 1
+def _options_are_harmless(core, at, end):
+    """Options are skipped, but for source routes; otherwise counts the drop."""
+    found = ip_options.examine(at, end)
+    if found == ip_options.SOURCE_ROUTED:
+        counters_at(core.counters).drop_ip_options += 1
+    elif found == ip_options.MALFORMED:
+        counters_at(core.counters).drop_ip_malformed += 1
+    return found == ip_options.HARMLESS
 
 
 @compiled
@@ -151,6 +144,12 @@ def tcp_arrives(core, frame, ip, header, total, checksum_good):
         return
     if not checksum_good and not _checksum_holds(core, ip, segment, length):
         counters.drop_tcp_checksum += 1
+        return
+    if tcp.has_port_zero(segment):
+        counters.drop_tcp_port_zero += 1
+        return
+    if tcp.is_nonsense(tcp.flags(segment)):
+        counters.drop_tcp_flags += 1
         return
     seg = seg_at(core.seg)
     _fill_segment(core, seg, frame, ip, segment, length, offset)

@@ -6,13 +6,16 @@ tuple of arrays, which would cost dozens of words a call and most of the compile
 another core.
 """
 
+import random
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.ip_records import DATAGRAM, DATAGRAM_BYTES, DATAGRAMS, FRAGMENT, FRAGMENTS, ROUTE, ROUTES
 from mpserve.dataplane.limits import BURST, DEFAULTS, EVENT_ROWS, Limits
 from mpserve.dataplane.memory import allocate, record_at, register, table_of, unregister, words_of
 
@@ -101,6 +104,8 @@ CONN = _record(  # cold, by the same slot
     ("state_at", "i8"),
     ("mac", "i8"),
     ("reason", "i4"),
+    ("soft_error", "i4"),  # the last ICMP error, type << 8 | code; 0: none (`tcp/icmp_errors.py`)
+    ("soft_error_una", "u4"),  # snd_una when it came
     ("ooo_newest", "u4"),  # where the segment kept last begins: the first SACK block tells of it
     ("ts_recent_at", "i8"),  # when ts_recent last changed
     ("rack_sent_at", "i8"),  # RFC 8985: when what was sent last, of all that is delivered, was sent
@@ -239,7 +244,10 @@ COUNTER_NAMES = (
     "drop_no_listener drop_accept_full drop_connections_full drop_out_of_window drop_ack_unsent drop_no_ack "
     "drop_paws drop_no_timestamp "
     "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
+    "drop_icmp_quote drop_icmp_quote_not_ours drop_icmp_no_connection drop_icmp_sequence drop_icmp_mtu "
+    "drop_source_group drop_tcp_port_zero drop_fragment_overlap drop_fragment_tiny drop_fragment_timeout drop_fragment_full "
     # what happened
+    "neighbors_evicted arp_requests_held fragments_received reassembled icmp_soft_errors icmp_source_quenches path_mtu_lowered "
     "checksum_unfinished arp_requests_sent arp_replies_sent echo_replies "
     "connections_accepted connections_opened connections_refused connections_closed "
     "connections_reset connections_aborted connections_timed_out syns_received "
@@ -262,7 +270,8 @@ CORE = np.dtype(
             # clock: us = (tsc - tsc_start) * tsc_scale >> 32 when read_tsc is set, else now as set by the host
             "now sleep_until tsc tsc_start tsc_scale return_at idle_since idle_spin_us busy_since "
             # who we are
-            "mac address prefix_mask gateway mtu mss unfinished_checksums secret_a secret_b ip_id "
+            "mac address prefix_mask mtu mss unfinished_checksums ip_id "
+            "secret_a secret_b sip_key0 sip_key1 clock_secret_a clock_secret_b "
             # settings
             "rcvbuf sndbuf rcvbuf_max sndbuf_max "
             "scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries cubic "
@@ -271,12 +280,14 @@ CORE = np.dtype(
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
             "neighbors neighbor_count blocks block_data block_count timers timer_count wheel wheel_count "
             "sents sent_count free_sents free_sent_count senders "
+            "routes routes_size route_count datagrams datagram_count datagram_data fragments fragment_count reassemble "
             "controls control_rows flows flow_count syn_flows syn_flow_count wait_flows wait_flow_count "
             # free lists and lists of the turn
             "free_slots free_slot_count free_blocks free_block_count free_syns free_syn_count released released_count "
             "outputs output_count delayed delayed_count notify notify_head notify_count notify_rows "
             "unresolved unresolved_count unresolved_rows next_port "
             "control_count wait_head wait_used accepts_waiting "
+            "arp_second arp_requests "
             "challenge_second challenges cookie_at cookie_syn cookie_syn_count wheel_tick seg scratch counters "
             # the channel: int64 columns
             "events event_count command_table command_count command_base arena arena_used arena_bytes "
@@ -297,6 +308,9 @@ listener_at = table_of(CORE, LISTENER, "listeners", "listener_count")
 neighbor_at = table_of(CORE, NEIGHBOR, "neighbors", "neighbor_count")
 block_at = table_of(CORE, BLOCK, "blocks", "block_count")
 sent_at = table_of(CORE, SENT, "sents", "sent_count")
+route_at = table_of(CORE, ROUTE, "routes", "routes_size")
+datagram_at = table_of(CORE, DATAGRAM, "datagrams", "datagram_count")
+fragment_at = table_of(CORE, FRAGMENT, "fragments", "fragment_count")
 timer_at = table_of(CORE, TIMER, "timers", "timer_count")
 control_at = table_of(CORE, CONTROL, "controls", "control_rows")
 wheel_get, wheel_put = words_of(CORE, "wheel", "wheel_count")
@@ -366,6 +380,10 @@ def _tables(limits: Limits) -> dict[str, tuple[Any, int]]:
         "wheel": (_WORD, WHEEL_BUCKETS),
         "sents": (SENT, n + MORE_SENT_RANGES),
         "free_sents": (_WORD, n + MORE_SENT_RANGES),
+        "routes": (ROUTE, ROUTES),
+        "datagrams": (DATAGRAM, DATAGRAMS),
+        "datagram_data": (np.uint8, DATAGRAMS * DATAGRAM_BYTES),
+        "fragments": (FRAGMENT, DATAGRAMS * FRAGMENTS),
         "controls": (CONTROL, CONTROL_ROWS),
         "flows": (_WORD, _power_of_two(2 * n)),
         "syn_flows": (_WORD, _power_of_two(2 * syns)),
@@ -399,6 +417,9 @@ _COUNTS = {
     "timers": "timer_count",
     "sents": "sent_count",
     "wheel": "wheel_count",
+    "routes": "routes_size",
+    "datagrams": "datagram_count",
+    "fragments": "fragment_count",
     "controls": "control_rows",
     "flows": "flow_count",
     "syn_flows": "syn_flow_count",
@@ -417,6 +438,7 @@ def make_core(
     ip: str,
     prefix_length: int = 24,
     gateway: str | None = None,
+    routes: Sequence[tuple[str, int, str]] = (),
     mtu: int = 1500,
     block_data: np.ndarray | None = None,
     counters: np.ndarray | None = None,
@@ -425,7 +447,7 @@ def make_core(
     """Lay out a core that answers for `ip`. `mac` is 6 bytes, `mtu` bytes without the Ethernet header.
 
     `block_data` (uint8, limits.blocks * 2048) and `counters` (COUNTERS, 1) may be memory from elsewhere: a DPDK memzone,
-    a shared segment. `seed` fixes the boot secrets, for tests.
+    a shared segment. `routes` are (network, prefix length, gateway), 16 at most. `seed` fixes the boot secrets, for tests.
     """
     arrays: dict[str, Any] = {"core": allocate(CORE, 1)}
     core = arrays["core"][0]
@@ -439,7 +461,8 @@ def make_core(
     core.block_data, core.counters = (register(array) for array in kept)
     made = Core(core, arrays["core"].ctypes.data, arrays, limits, kept[1][0], kept)
     _fill_free_lists(made)
-    _set_identity(core, mac, ip, prefix_length, gateway, mtu, seed)
+    _set_identity(core, mac, ip, prefix_length, mtu, seed)
+    _set_routes(made, [(ip, prefix_length, None), *routes, *([("0.0.0.0", 0, gateway)] if gateway else [])])
     _set_limits(core, limits)
     return made
 
@@ -461,17 +484,32 @@ def _fill_free_lists(core: Core) -> None:
     arrays["tcbs"].generation = 1
 
 
-def _set_identity(
-    core: Any, mac: bytes, ip: str, prefix_length: int, gateway: str | None, mtu: int, seed: int | None
-) -> None:
+def _set_identity(core: Any, mac: bytes, ip: str, prefix_length: int, mtu: int, seed: int | None) -> None:
     core.mac = int.from_bytes(mac, "big")
     core.address = V4_MAPPED | ipv4(ip)
-    core.prefix_mask = (0xFFFFFFFF << (32 - prefix_length)) & 0xFFFFFFFF
-    core.gateway = V4_MAPPED | ipv4(gateway) if gateway else 0
+    core.prefix_mask = _mask(prefix_length)
     core.mtu = mtu
     core.mss = mtu - 40
-    secret = secrets.randbits(126) if seed is None else seed * 0x9E3779B97F4A7C15F39CC0605CEDC835 & ((1 << 126) - 1)
-    core.secret_a, core.secret_b = (secret >> 63) | 1, (secret & ((1 << 63) - 1)) | 1
+    draw = secrets.randbits if seed is None else random.Random(seed).getrandbits
+    core.secret_a, core.secret_b = draw(63) | 1, draw(63) | 1
+    core.sip_key0, core.sip_key1 = draw(64) - (1 << 63), draw(64) - (1 << 63)
+    core.clock_secret_a, core.clock_secret_b = draw(63) | 1, draw(63) | 1
+
+
+def _mask(prefix_length: int) -> int:
+    return (0xFFFFFFFF << (32 - prefix_length)) & 0xFFFFFFFF
+
+
+def _set_routes(core: Core, routes: Sequence[tuple[str, int, str | None]]) -> None:
+    """Fill the table, the longest prefix first: the first that matches is the one to take (RFC 1812 section 5.2.4.3)."""
+    if len(routes) > ROUTES:
+        raise SetupError(f"{len(routes) - 2} routes are too many: there is room for {ROUTES - 2}")
+    core.record.route_count = len(routes)
+    longest_first = sorted(routes, key=lambda route: -route[1])
+    for row, (network, length, gateway) in zip(core.arrays["routes"], longest_first, strict=False):
+        row.mask = _mask(length)
+        row.network = V4_MAPPED | (ipv4(network) & _mask(length))
+        row.gateway = V4_MAPPED | ipv4(gateway) if gateway else 0
 
 
 def _set_limits(core: Any, limits: Limits) -> None:
@@ -483,6 +521,7 @@ def _set_limits(core: Any, limits: Limits) -> None:
     core.fin_wait_us = int(1e6 * limits.fin_wait_seconds)
     core.delack_us, core.rto_min_us, core.rto_max_us = 40_000, 200_000, 60_000_000
     core.retries, core.syn_ack_retries = limits.retries, limits.syn_ack_retries
+    core.reassemble = int(limits.fragments == "reassemble")
     core.cubic = int(limits.congestion == "cubic")
     core.accept_queue, core.event_batch = limits.accept_queue, limits.event_batch
     core.idle_spin_us = 200

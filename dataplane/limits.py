@@ -7,6 +7,7 @@ from mpserve.dataplane.errors import SetupError
 BURST = 32  # frames asked for at a time
 EVENT_ROWS = 1024  # more than a batch: one burst may finish after the batch is full
 CONGESTION_CONTROLS = ("cubic", "newreno")
+FRAGMENT_POLICIES = ("reassemble", "refuse")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Limits:
     retries: int = 10  # retransmissions of one segment before the connection is given up
     syn_ack_retries: int = 5
     congestion: str = "cubic"  # or "newreno"
+    fragments: str = "reassemble"  # or "refuse": of IPv4
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -48,6 +50,8 @@ class Limits:
         ):
             if not low <= getattr(self, name) <= high:
                 raise SetupError(f"{name} = {getattr(self, name)} is out of range: give {low} to {high}")
+        if self.fragments not in FRAGMENT_POLICIES:
+            raise SetupError(f"fragments = {self.fragments!r}: there are {' and '.join(FRAGMENT_POLICIES)}")
         if self.congestion not in CONGESTION_CONTROLS:
             raise SetupError(f"congestion = {self.congestion!r}: there are {' and '.join(CONGESTION_CONTROLS)}")
 

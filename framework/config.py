@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mpserve.dataplane.errors import SetupError
 from mpserve.framework.options import convert, suggestion
+from mpserve.framework.routes import check_routes, parse_route
 
 if TYPE_CHECKING:
     from mpserve.dataplane.limits import Limits as Limits
@@ -36,6 +37,7 @@ class Config:
     device: str = "veth"
     ip: str = "10.9.0.2/24"
     gateway: str | None = None
+    routes: tuple[str, ...] = ()
     listen: tuple[str, ...] = (":7",)
     cpu: int | None = None
     busy_poll: bool = False
@@ -60,6 +62,12 @@ class Config:
     def listeners(self) -> list[tuple[str, int]]:
         """(address, port) of each --listen."""
         return [parse_listen(text, self.address) for text in self.listen]
+
+    @property
+    def static_routes(self) -> list[tuple[str, int, str]]:
+        """(network, prefix length, gateway) of each --route."""
+        parsed = [parse_route(text) for text in self.routes]
+        return [(str(to.network_address), to.prefixlen, str(via)) for to, via in parsed]
 
     def make_limits(self) -> Limits:
         """Raises SetupError for a limit out of its range."""
@@ -97,6 +105,8 @@ def convert_setting(name: str, value: Any, kind: Any) -> Any:
     if name == "listen":
         texts = [value] if isinstance(value, (str, int)) else list(value)
         return tuple(f":{text}" if isinstance(text, int) else str(text) for text in texts)
+    if name == "routes":
+        return (value,) if isinstance(value, str) else tuple(str(text) for text in value)
     return convert(name.replace("_", "-"), value, kind)
 
 
@@ -154,6 +164,7 @@ def parse_listen(text: str, address: str) -> tuple[str, int]:
 def _check(config: Config) -> None:
     interface = _check_ip(config.ip)
     _check_gateway(config.gateway, interface)
+    check_routes(config.routes, interface)
     ports = [port for _, port in config.listeners]
     if not ports:
         raise SetupError("nothing to listen on: type --listen :PORT")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import cffi
@@ -27,6 +28,7 @@ class Machine:
         ip: str,
         prefix_length: int,
         gateway: str | None,
+        routes: Sequence[tuple[str, int, str]] = (),
         counters: str | None = None,
     ) -> None:
         self.device = device
@@ -37,6 +39,7 @@ class Machine:
             ip=ip,
             prefix_length=prefix_length,
             gateway=gateway,
+            routes=routes,
             mtu=device.mtu,
             block_data=_device_blocks(device, limits),
             counters=self._shared_counters(counters),

@@ -64,9 +64,10 @@ def _check_options(config: Config, spec: DeviceSpec) -> None:
         )
     if config.publish and spec.driver.interface != "made":
         raise SetupError(f"--publish reaches the server through the kernel's end of a veth or tap, and {spec} has none")
-    if config.gateway and spec.driver.interface == "made":
+    useless = "--gateway" if config.gateway else "--route" if config.routes else ""
+    if useless and spec.driver.interface == "made":
         raise SetupError(
-            f"--gateway is of no use on --device {spec}, where the only neighbour is this machine: leave it out"
+            f"{useless} is of no use on --device {spec}, where the only neighbour is this machine: leave it out"
         )
 
 

@@ -119,6 +119,7 @@ def _run(control: Control, order: dict[str, Any], config: Config, handler: Handl
         prefix_length=config.prefix_length,
         listen=config.listeners,
         gateway=config.gateway,
+        routes=config.static_routes,
         core=order["core"],
         busy_poll=config.busy_poll,
         idle_spin_us=config.idle_spin_us,

@@ -11,7 +11,7 @@ import select
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpserve.dataplane.errors import DeviceError, SetupError
@@ -49,6 +49,7 @@ class Worker:
         prefix_length: int = 24,
         listen: list[tuple[str, int]],
         gateway: str | None = None,
+        routes: Sequence[tuple[str, int, str]] = (),
         core: int = 0,
         busy_poll: bool = False,
         idle_spin_us: int = 200,
@@ -60,7 +61,9 @@ class Worker:
     ) -> None:
         self.handler, self.device, self.core = handler, device, core
         self.log = log or logging.getLogger("mpserve.worker")
-        self._machine = Machine(device, limits, ip=ip, prefix_length=prefix_length, gateway=gateway, counters=counters)
+        self._machine = Machine(
+            device, limits, ip=ip, prefix_length=prefix_length, gateway=gateway, routes=routes, counters=counters
+        )
         memory = self.memory
         memory.record.idle_spin_us = NEVER if busy_poll else idle_spin_us
         self.channel = Channel(memory)

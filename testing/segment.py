@@ -26,12 +26,18 @@ def ethernet_frame(to: bytes, source: bytes, ethertype: int, payload: bytes) -> 
 
 
 def ipv4_packet(
-    source: str, destination: str, protocol: int, payload: bytes, fragment: int = 0x4000, options: bytes = b""
+    source: str,
+    destination: str,
+    protocol: int,
+    payload: bytes,
+    fragment: int = 0x4000,
+    options: bytes = b"",
+    identification: int = 0,
 ) -> bytes:
     """An IPv4 packet with a right header checksum."""
     words = 5 + len(options) // 4
     total = 4 * words + len(payload)
-    header = struct.pack("!BBHHHBBH", 0x40 | words, 0, total, 0, fragment, 64, protocol, 0)
+    header = struct.pack("!BBHHHBBH", 0x40 | words, 0, total, identification, fragment, 64, protocol, 0)
     header += address(source) + address(destination) + options
     return header[:10] + struct.pack("!H", internet_checksum(header)) + header[12:] + payload
 
@@ -132,7 +138,12 @@ def arp_reply(source_mac: bytes, source: str, to_mac: bytes, to: str) -> bytes:
     return ethernet_frame(to_mac, source_mac, 0x0806, packet)
 
 
+def icmp_message(kind: int, code: int, rest: bytes, data: bytes = b"") -> bytes:
+    """An ICMP message with a right checksum; `rest` is what follows it in the header, 4 bytes."""
+    message = struct.pack("!BBH", kind, code, 0) + rest + data
+    return message[:2] + struct.pack("!H", internet_checksum(message)) + message[4:]
+
+
 def echo_request(source: str, destination: str, to: bytes, source_mac: bytes, data: bytes = b"ping") -> bytes:
-    message = struct.pack("!BBHHH", 8, 0, 0, 7, 1) + data
-    message = message[:2] + struct.pack("!H", internet_checksum(message)) + message[4:]
+    message = icmp_message(8, 0, struct.pack("!HH", 7, 1), data)
     return ethernet_frame(to, source_mac, 0x0800, ipv4_packet(source, destination, 1, message))

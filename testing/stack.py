@@ -1,6 +1,7 @@
 """One core on a virtual wire: frames in, frames and events out, the clock set by hand. What the stack's own tests stand on."""
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,10 +50,30 @@ def listen(core: Core, port: int, ip: str | None = None, accepts: int = AUTO_ACC
 class Stack:
     """A core, a wire and a clock in microseconds."""
 
-    def __init__(self, ip: str = "10.9.0.2", port: int = 7, *, seed: int = 1, mtu: int = 1500, **limits: float) -> None:
+    def __init__(
+        self,
+        ip: str = "10.9.0.2",
+        port: int = 7,
+        *,
+        seed: int | None = 1,
+        mtu: int = 1500,
+        prefix_length: int = 24,
+        gateway: str | None = None,
+        routes: Sequence[tuple[str, int, str]] = (),
+        **limits: float | str,
+    ) -> None:
         self.ip, self.port = ip, port
         self.wire = Wire(mtu=mtu)
-        self.core = make_core(Limits(**limits), mac=self.wire.mac, ip=ip, mtu=mtu, seed=seed)  # type: ignore[arg-type]
+        self.core = make_core(
+            Limits(**limits),  # type: ignore[arg-type]
+            mac=self.wire.mac,
+            ip=ip,
+            prefix_length=prefix_length,
+            gateway=gateway,
+            routes=routes,
+            mtu=mtu,
+            seed=seed,
+        )
         self.wire.attach(self.core)
         connect_units(self.core)
         listen(self.core, port)

@@ -21,8 +21,8 @@ from mpserve.dataplane.layout import (
     syn_at,
     tcb_at,
 )
-from mpserve.dataplane.memory import mix
 from mpserve.dataplane.neighbor import learn
+from mpserve.dataplane.siphash import absorb_addresses, finish
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.congestion import initial_window
 from mpserve.dataplane.tcp.connection import (
@@ -69,8 +69,8 @@ def find_listener(core, address, port):
 
 @compiled
 def initial_sequence_number(core, key):
-    """RFC 6528: a clock of 4 us plus a keyed hash of the four-tuple."""
-    keyed = mix(np.int64(key.hash) ^ core.secret_b, np.int64(key.ports) ^ core.secret_a ^ np.int64(key.remote))
+    """RFC 6528 section 3: a clock of 4 us plus a keyed hash of the four-tuple, a message of 36 bytes."""
+    keyed = finish(absorb_addresses(core, key), (36 << 56) | np.int64(key.ports))
     return add(keyed & 0xFFFFFFFF, (core.now >> 2) & 0xFFFFFFFF)
 
 

@@ -123,6 +123,7 @@ def _clear(core, tcb, conn):
     conn.idle_us = 0
     conn.state_at = NEVER
     conn.reason = FINISHED
+    conn.soft_error = 0
 
 
 @compiled

@@ -9,7 +9,7 @@ import numpy as np
 from mpserve.dataplane.control import owe_segment
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import control_at, cookie_syn_at, counters_at
-from mpserve.dataplane.memory import mix
+from mpserve.dataplane.siphash import absorb, absorb_addresses, finish
 from mpserve.dataplane.tcp.seq import add
 from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.wire import tcp
@@ -27,12 +27,10 @@ def _period(core):
 
 @compiled
 def cookie(core, key, irs, period, size_index):
-    """The initial sequence number of a SYN-ACK that nothing is kept for."""
+    """The initial sequence number of a SYN-ACK that nothing is kept for; its hash is of a message of 41 bytes."""
     first_byte = (np.int64(period) << 3) | np.int64(size_index)
-    mixed = mix(np.int64(key.remote) ^ core.secret_b, np.int64(key.ports) ^ core.secret_a)
-    mixed = mix(mixed ^ (np.int64(irs) << 8) ^ first_byte, np.int64(key.local) ^ core.secret_a)
-    mixed = mix(mixed ^ core.secret_b, core.secret_a)
-    return (first_byte << 24) | (mixed & 0xFFFFFF)
+    state = absorb(absorb_addresses(core, key), (np.int64(key.ports) << 32) | np.int64(irs))
+    return (first_byte << 24) | (finish(state, (41 << 56) | first_byte) & 0xFFFFFF)
 
 
 @compiled

@@ -34,7 +34,8 @@ def suspect_until(core, tcb, wait, now):
     if wait > 0:
         tcb.rexmit_kind = REORDERING
         tcb.rexmit_at = now + wait
-    elif tcb.rexmit_kind == REORDERING or tcb.rexmit_at == NEVER:
+    elif tcb.rexmit_kind == REORDERING or tcb.rexmit_at == NEVER or not may_probe_tail(tcb):
+        if tcb.rexmit_kind != RTO or tcb.rexmit_at == NEVER:
+            tcb.rexmit_at = now + tcb.rto_us if tcb.snd_una != tcb.snd_nxt else NEVER
         tcb.rexmit_kind = RTO
-        tcb.rexmit_at = now + tcb.rto_us if tcb.snd_una != tcb.snd_nxt else NEVER
     arm(core, tcb.slot, tcb.rexmit_at)

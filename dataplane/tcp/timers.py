@@ -117,8 +117,9 @@ def _rexmit_timer(core, tcb, conn, now):
         tcb.rexmit_at = NEVER
         suspect_until(core, tcb, on_reports(core, tcb, conn, now), now)
         owe_output(core, tcb)
-    elif tcb.rexmit_kind == TAIL_LOSS and tcb.snd_wnd > 0 and may_probe_tail(tcb):
-        tcb.flags |= flags.TAIL_PROBE
+    elif tcb.rexmit_kind == TAIL_LOSS and tcb.snd_wnd > 0:
+        if may_probe_tail(tcb):
+            tcb.flags |= flags.TAIL_PROBE
         tcb.rexmit_kind = RTO
         tcb.rexmit_at = now + tcb.rto_us
         owe_output(core, tcb)

@@ -4,6 +4,7 @@ import numpy as np
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import control_at
+from mpserve.dataplane.memory import mix
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.seq import after, before
 
@@ -13,8 +14,18 @@ _PAWS_IDLE_US = 24 * 24 * 3600 * 1_000_000  # RFC 7323 section 5.5: what was see
 
 @compiled
 def timestamp(core, key):
-    """The value of our clock for a connection: it starts where the keyed hash says, so that it tells nothing of the host."""
-    return ((core.now >> _TICK_SHIFT) + np.int64(key.hash)) & 0xFFFFFFFF
+    """The value of our clock for a connection."""
+    return timestamp_at(core, key, core.now)
+
+
+@compiled
+def timestamp_at(core, key, at):
+    """What the clock showed, or will, at a time (us): it starts where a keyed hash says, so that it tells nothing of the host.
+
+    The flow table's hash is hidden by other secrets: a peer that knew it could aim at one bucket.
+    """
+    offset = mix(np.int64(key.hash) ^ core.clock_secret_a, core.clock_secret_b)
+    return ((at >> _TICK_SHIFT) + (offset & 0xFFFFFFFF)) & 0xFFFFFFFF
 
 
 @compiled
@@ -31,7 +42,7 @@ def sent_before_echo(core, tcb, conn, seg, sent_at):
     """Whether the peer has seen something sent at `sent_at` or later, as far as timestamps tell."""
     if tcb.flags & flags.TIMESTAMPS == 0 or seg.ts_ok == 0:
         return True
-    return not before(seg.ts_ecr, (sent_at >> _TICK_SHIFT) + np.int64(conn.hash))
+    return not before(seg.ts_ecr, timestamp_at(core, conn, sent_at))
 
 
 @compiled

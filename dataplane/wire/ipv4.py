@@ -28,8 +28,31 @@ def total_length(ip):
 
 
 @compiled
+def identification(ip):
+    return load16(ip + 4)
+
+
+@compiled
 def is_fragment(ip):
     return load16(ip + 6) & (MORE_FRAGMENTS | 0x1FFF) != 0
+
+
+@compiled
+def has_more_fragments(ip):
+    return load16(ip + 6) & MORE_FRAGMENTS != 0
+
+
+@compiled
+def fragment_offset(ip):
+    """In bytes."""
+    return (load16(ip + 6) & 0x1FFF) * 8
+
+
+@compiled
+def make_whole(ip, total):
+    """Turn a first fragment's header into the whole datagram's; its checksum, verified before, is left as it was."""
+    store16(ip + 2, total)
+    store16(ip + 6, 0)
 
 
 @compiled
@@ -48,12 +71,12 @@ def destination(ip):
 
 
 @compiled
-def write(ip, protocol_number, source_address, destination_address, payload_length, identification):
+def write(ip, protocol_number, source_address, destination_address, payload_length, ip_id):
     """A header of 20 bytes with DF set, its checksum computed as arithmetic on what is written."""
     total = HEADER + payload_length
     store32(ip, 0x45000000 | total)
-    store32(ip + 4, (identification << 16) | DONT_FRAGMENT)
-    sums = 0x4500 + total + (identification & 0xFFFF) + DONT_FRAGMENT + (TTL << 8) + protocol_number
+    store32(ip + 4, (ip_id << 16) | DONT_FRAGMENT)
+    sums = 0x4500 + total + (ip_id & 0xFFFF) + DONT_FRAGMENT + (TTL << 8) + protocol_number
     sums += (source_address >> 16) + (source_address & 0xFFFF)
     sums += (destination_address >> 16) + (destination_address & 0xFFFF)
     store16(ip + 8, (TTL << 8) | protocol_number)

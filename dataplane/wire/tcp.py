@@ -47,6 +47,18 @@ def flags(tcp):
 
 
 @compiled
+def is_nonsense(flag_bits):
+    """Flags that no TCP sends, and scanners do: an opening that is an end as well, or none at all."""
+    return flag_bits == 0 or (flag_bits & SYN != 0 and flag_bits & (FIN | RST) != 0)
+
+
+@compiled
+def has_port_zero(tcp):
+    """Port 0 is reserved (RFC 6335 section 6)."""
+    return load32(tcp) & 0xFFFF == 0 or load32(tcp) >> 16 == 0
+
+
+@compiled
 def window(tcp):
     return load16(tcp + 14)
 

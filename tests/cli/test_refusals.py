@@ -186,6 +186,11 @@ WORLDS = [
         ["--hugepages on: none are free", "nr_hugepages"],
     ),
     (
+        "route on a pair of our own",
+        f"exec {MPSERVE} echo --route 10.8.0.0/16,10.9.0.1",
+        ["--route is of no use on --device veth", "leave it out"],
+    ),
+    (
         "gateway on a pair of our own",
         f"exec {MPSERVE} echo --gateway 10.9.0.1",
         ["--gateway is of no use on --device veth", "leave it out"],

@@ -93,8 +93,8 @@ def test_any_flipped_header_byte_is_dropped(stack, position):
     [
         (frame_of(syn())[:12] + b"\x86\xdd" + frame_of(syn())[14:], "drop_ethertype"),
         (b"\x02\0\0\0\0\x77" + frame_of(syn())[6:], "drop_not_ours"),
-        (frame_of(syn(), fragment=0x2000), "drop_ip_fragment"),
-        (frame_of(syn(), fragment=0x0010), "drop_ip_fragment"),
+        (frame_of(syn(), fragment=0x2000), "drop_ip_malformed"),
+        (frame_of(syn(), fragment=0x1FFF), "drop_ip_malformed"),
         (frame_of(b""), "drop_tcp_malformed"),
         (frame_of(syn()[:19]), "drop_tcp_malformed"),
         (b"\xff" * 6 + frame_of(syn())[6:], "drop_ip_martian"),

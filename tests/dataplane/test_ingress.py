@@ -39,13 +39,6 @@ def test_unicast_ip_in_a_broadcast_frame_is_a_martian(stack):
     assert stack.counter("drop_ip_martian") == 1
 
 
-@pytest.mark.parametrize("fragment", [0x2000, 0x0001, 0x3FFF])
-def test_fragments(stack, fragment):
-    packet = ipv4_packet(PEER, HOST, 6, bytes(40), fragment=fragment)
-    stack.give(ethernet_frame(stack.wire.mac, MAC, 0x0800, packet))
-    assert stack.counter("drop_ip_fragment") == 1
-
-
 def test_other_protocols_types_and_addresses(stack):
     mac = stack.wire.mac
     stack.give(

@@ -3,6 +3,7 @@
 import pytest
 from peer import MAC, Peer, TestedStack
 
+from mpserve.dataplane.neighbor import MOST_REQUESTS
 from mpserve.testing.segment import arp_reply, arp_request
 
 OTHER_MAC = b"\x02\x00\x00\x00\x00\x77"
@@ -115,3 +116,90 @@ def test_more_neighbours_than_places(make_stack):
         peer.write(b"x")
         peer.recv(data=b"x")
     assert {target for _, _, _, target in sent(stack)} <= {peer.ip for peer in peers}
+
+
+# -- under pressure
+
+
+def known(stack: TestedStack) -> set[str]:
+    addresses = stack.core.arrays["neighbors"].address
+    return {".".join(map(str, int(address & 0xFFFFFFFF).to_bytes(4, "big"))) for address in addresses if address}
+
+
+def test_a_flood_of_requests_takes_no_place_that_is_needed(make_stack):
+    """More senders than there are places, all of whom ask for us: they are answered, and nobody is forgotten for them."""
+    stack = make_stack(neighbors=16)
+    honest = [Peer(stack, ip=f"10.9.0.{n}").establish() for n in range(10, 14)]
+    for n in range(300):
+        sender = f"10.9.0.{20 + n % 200}"
+        stack.give(arp_request(OTHER_MAC, sender, "10.9.0.2"))
+        peer = honest[n % 4]
+        assert destination_of(stack, peer) == MAC
+        peer.send(stack.at())
+    assert {peer.ip for peer in honest} < known(stack) and len(known(stack)) <= 16
+    assert (stack.counter("neighbors_evicted"), stack.counter("arp_replies_sent")) == (0, 300)
+    assert stack.counter("arp_requests_sent") == 0
+
+
+def test_a_flood_of_requests_takes_no_place_that_is_asked_for(make_stack):
+    stack = make_stack(neighbors=4)
+    peer = Peer(stack).establish()
+    stack.run(MINUTE + 10)
+    for n in range(20, 60):
+        stack.give(arp_request(OTHER_MAC, f"10.9.0.{n}", "10.9.0.2"))
+    sent(stack)
+    peer.write(b"x")
+    assert sent(stack) == [(1, b"\xff" * 6, "10.9.0.2", peer.ip)]
+    for n in range(60, 100):
+        stack.give(arp_request(OTHER_MAC, f"10.9.0.{n}", "10.9.0.2"))
+    stack.give(arp_reply(MAC, peer.ip, stack.wire.mac, "10.9.0.2"))
+    assert peer.ip in known(stack)
+
+
+def test_places_that_nobody_needs_any_more_are_given_away(make_stack):
+    stack = make_stack(neighbors=4)
+    Peer(stack).establish()
+    for n in range(20, 30):
+        stack.give(arp_request(OTHER_MAC, f"10.9.0.{n}", "10.9.0.2"))
+    before = known(stack)
+    stack.run(MINUTE + 10)
+    stack.give(arp_request(OTHER_MAC, "10.9.0.99", "10.9.0.2"))
+    assert len(before) == 4 and "10.9.0.99" in known(stack) - before
+    assert stack.counter("neighbors_evicted") == 1
+
+
+def test_an_answer_to_nothing_teaches_nothing(stack):
+    stack.give(arp_reply(OTHER_MAC, "10.9.0.1", stack.wire.mac, "10.9.0.2"))
+    assert known(stack) == set()
+
+
+def test_a_flood_of_connections_evicts_and_honest_ones_go_on(make_stack):
+    """A handshake each takes places: whoever loses its own is asked for again, and served meanwhile by what its frames tell."""
+    stack = make_stack(neighbors=8, max_connections=512, blocks=2048)
+    stack.answer_arp = None
+    honest = [Peer(stack, ip=f"10.9.0.{n}").establish() for n in range(10, 14)]
+    for n in range(240):
+        Peer(stack, ip=f"10.9.0.{15 + n}").establish()
+        peer = honest[n % 4]
+        assert destination_of(stack, peer) == MAC
+        peer.send(stack.at())
+    assert len(known(stack)) <= 8
+    assert stack.counter("neighbors_evicted") >= 240 - 8
+
+
+def test_arp_requests_are_so_many_a_second(make_stack):
+    """However often places change hands."""
+    stack = make_stack(neighbors=4, max_connections=512, blocks=2048)
+    peers = [Peer(stack, ip=f"10.9.0.{n}").establish() for n in range(10, 60)]
+    for _ in range(8):
+        for peer in peers:
+            peer.write(b"x")
+            peer.recv(data=b"x")
+            peer.send(stack.at())
+    assert stack.at() < 1 << 20
+    assert len(sent(stack)) == stack.counter("arp_requests_sent") == MOST_REQUESTS
+    assert stack.counter("arp_requests_held") > 0
+    stack.run(2 << 20)
+    peers[0].write(b"x")
+    peers[0].recv(data=b"x")
+    assert len(sent(stack)) == 1, "the next second has its own"

@@ -25,6 +25,15 @@ def test_given_wins_over_file_over_default() -> None:
     assert made.listeners == [("10.9.0.2", 1), ("10.9.0.2", 2)]
     assert made.make_limits().max_connections == 10
     assert make_config({"limits": {"max_connections": "20"}}, file).make_limits().max_connections == 20
+    assert make_config({"limits": {"fragments": "refuse"}}, file).make_limits().fragments == "refuse"
+
+
+@pytest.mark.parametrize("separator", [",", "=", ", "])
+def test_routes(separator: str) -> None:
+    text = f"10.8.0.0/16{separator}10.9.0.1"
+    assert make_config({"routes": text}).static_routes == [("10.8.0.0", 16, "10.9.0.1")]
+    made = make_config({"routes": ()}, {"routes": [text, "192.0.2.7/32,10.9.0.3"]})
+    assert made.static_routes == [("10.8.0.0", 16, "10.9.0.1"), ("192.0.2.7", 32, "10.9.0.3")]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +53,18 @@ def test_given_wins_over_file_over_default() -> None:
         ({"gateway": "10.8.0.1"}, "is not another host in 10.9.0.0/24"),
         ({"gateway": "10.9.0.2"}, "is not another host"),
         ({"gateway": "router"}, "is no IPv4 address"),
+        ({"limits": {"fragments": "perhaps"}}, "there are reassemble and refuse"),
+        ({"routes": ["10.8.0.0/16"]}, "type a network and the gateway to it"),
+        ({"routes": ["10.8.0.0/33,10.9.0.1"]}, "type a network and the gateway to it"),
+        ({"routes": ["here,there"]}, "such as --route 10.8.0.0/16,10.9.0.1"),
+        ({"routes": ["10.8.0.1,10.9.0.1"]}, "lacks the prefix length: type --route 10.8.0.1/32,10.9.0.1"),
+        ({"routes": ["10.8.0.1/16,10.9.0.1"]}, "bits set behind its prefix: type --route 10.8.0.0/16,10.9.0.1"),
+        ({"routes": ["10.8.0.0/16,10.7.0.1"]}, "10.7.0.1 is not another host in 10.9.0.0/24"),
+        ({"routes": ["10.8.0.0/16,10.9.0.2"]}, "10.9.0.2 is not another host in 10.9.0.0/24"),
+        ({"routes": ["10.9.0.0/28,10.9.0.1"]}, "its gateway lies in 10.9.0.0/28 itself"),
+        ({"routes": ["0.0.0.0/0,10.9.0.1"]}, "is the default route: type --gateway 10.9.0.1"),
+        ({"routes": ["10.8.0.0/16,10.9.0.1", "10.8.0.0/16=10.9.0.3"]}, "there is a way to 10.8.0.0/16 already"),
+        ({"routes": [f"10.8.{n}.0/24,10.9.0.1" for n in range(17)]}, "given 17 times and there is room for 16"),
         ({"listen": ":0"}, "port from 1 to 65535"),
         ({"listen": "80"}, None),
         ({"listen": ":http"}, "type --listen :PORT"),

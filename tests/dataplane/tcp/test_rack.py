@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from peer import MSS_1460, SACK_PERMITTED, SCALE_7, TICK, Peer, pattern
+from peer import MSS_1460, SACK_PERMITTED, SCALE_7, TICK, Peer, pattern, timestamps
 
 from mpserve.dataplane.events import Command
 from mpserve.dataplane.tcp import flags
@@ -125,6 +125,30 @@ def test_an_ack_of_the_first_transmission_says_nothing_of_the_second(stack, peer
     end = int(peer.conn.rack_end)
     acks(peer, 2 * RTT + 100, 10)
     assert peer.conn.rack_end == end
+
+
+@pytest.mark.parametrize("echoes_the_second", [False, True])
+def test_timestamps_tell_which_transmission_is_answered(stack, echoes_the_second):
+    peer = Peer(stack)
+    peer.send(0, flags="S", options=OPTIONS + timestamps(1))
+    peer.recv(0)
+    peer.send(RTT, options=timestamps(2))
+    peer.write(pattern(100_000))
+    first = [peer.recv() for _ in range(10)][0]
+    option = b"\x01\x01\x05\x0a" + struct.pack("!II", first.seq + 1448, first.seq + 5 * 1448)
+    peer.send(3 * RTT, ack=1, options=timestamps(3, clock(first)) + option)
+    again = peer.recv()
+    assert again.seq == first.seq and clock(again) != clock(first)
+    end = int(peer.conn.rack_end)
+    peer.drain(6 * RTT)
+    peer.send(6 * RTT, ack=1 + 1448, options=timestamps(4, clock(again if echoes_the_second else first)))
+    assert (int(peer.conn.rack_sent_at) == 3 * RTT + stack.start) == echoes_the_second
+    assert (int(peer.conn.rack_end) == end) != echoes_the_second
+
+
+def clock(segment):
+    """The timestamp that a segment of the stack carries."""
+    return int.from_bytes(segment.option(8)[:4], "big")
 
 
 def test_a_lost_tail_is_probed_after_two_round_trips(stack, peer):

@@ -59,6 +59,15 @@ def test_our_clock_starts_elsewhere_for_each_connection(stack, peer):
     assert both(other.recv())[0] != both(peer.syn_ack)[0]
 
 
+def test_our_clock_does_not_tell_the_hash_of_the_flow_table(stack):
+    """Whoever knew where flows stand in the table could put all of its own in one place."""
+    for _ in range(4):
+        peer = Peer(stack).establish(MSS_1460 + timestamps(5))
+        peer.write(b"x")
+        value = struct.unpack("!I", peer.recv(data=b"x").option(8)[:4])[0]
+        assert (value - int(peer.conn.hash)) & 0xFFFFFFFF != stack.now >> 10
+
+
 def test_the_timestamp_of_the_segment_that_is_acknowledged_is_echoed(peer):
     """RFC 7323 section 4.3: of two segments before one ACK, the earlier one's."""
     peer.burst(1000, {"data": b"a", "options": timestamps(110)}, {"data": b"b", "options": timestamps(120)})
