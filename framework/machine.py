@@ -10,6 +10,8 @@ import cffi
 import numpy as np
 
 from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.faulty_wire import FaultyWire
+from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.layout import BLOCK_BYTES, COUNTERS, Core, make_core
 from mpserve.dataplane.limits import Limits
 
@@ -17,7 +19,10 @@ _FFI = cffi.FFI()
 
 
 class Machine:
-    """One core's memory and the device that it serves. `attach`, where a device has it, wires it in its own way (tests)."""
+    """One core's memory and the device that it serves. `attach`, where a device has it, wires it in its own way (tests).
+
+    `impairment` puts a faulty wire between the two.
+    """
 
     def __init__(
         self,
@@ -28,6 +33,7 @@ class Machine:
         prefix_length: int,
         gateway: str | None,
         counters: str | None = None,
+        impairment: Impairment | None = None,
     ) -> None:
         self.device = device
         self._counters_map: mmap.mmap | None = None
@@ -45,6 +51,10 @@ class Machine:
             device.attach(self.core)
         else:
             _attach(self.core, device)
+        self.faulty_wire: FaultyWire | None = None
+        if impairment is not None:
+            few = getattr(device, "few_rx_mbufs", False)
+            self.faulty_wire = FaultyWire(self.core, impairment, few_rx_mbufs=few)
 
     def _shared_counters(self, path: str | None) -> np.ndarray | None:
         """The segment that the supervisor made, as one record of COUNTERS."""
@@ -62,7 +72,15 @@ class Machine:
             os.close(fd)
         return np.frombuffer(self._counters_map, COUNTERS, 1)
 
+    def check(self) -> None:
+        """Raise IndexError if compiled code built with bounds checks met an index outside a table."""
+        self.core.check()
+        if self.faulty_wire is not None:
+            self.faulty_wire.check()
+
     def close(self) -> None:
+        if self.faulty_wire is not None:
+            self.faulty_wire.close()
         self.core.close()
 
 
