@@ -31,6 +31,7 @@ _OPTIONS = [
     click.option("--max-connections", type=int, metavar="N", help="How many at a time.  [65536]"),
     click.option("--limit", metavar="NAME=VALUE", multiple=True, help="Another limit, such as sndbuf_bytes=65536."),
     click.option("--record", metavar="FILE", help="Write every frame received and sent to FILE, as pcap."),
+    click.option("--impair", metavar="FAULTS", help="Make the wire faulty, such as loss=1%,delay=10ms; for tests."),
     click.option("--publish", metavar="HOST:PORT", help="Relay a kernel socket to the server; for development."),
     click.option("--take-over", is_flag=True, default=None, help="Take an interface that this machine itself uses."),
     click.option("--grace-seconds", type=float, metavar="N", help="How long connections may drain at the end.  [5]"),
@@ -62,7 +63,8 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _NAMES = (
-    "device ip gateway routes listen set_ busy_poll idle_spin_us cpu hugepages max_connections limit record publish take_over "
+    "device ip gateway routes listen set_ busy_poll idle_spin_us cpu hugepages max_connections limit record impair publish "
+    "take_over "
     "grace_seconds config verbose"
 ).split()
 

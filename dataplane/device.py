@@ -131,6 +131,7 @@ class Device:
     wait_fds: list[int]
     unfinished_checksums: bool
     description: str = ""
+    few_rx_mbufs: bool = False  # frames are received into a pool of few large ones
     blocks: Any = None  # a writable buffer in a DPDK memzone, if asked for
     _on_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
 

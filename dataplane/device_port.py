@@ -167,6 +167,7 @@ def _describe(spec: DeviceSpec, port: Port, pool: Mempool, wait_fds: list[int]) 
         wait_fds=wait_fds,
         unfinished_checksums=spec.driver.unfinished_checksums and spec.options.get("offloads") != "off",
         description=str(spec),
+        few_rx_mbufs=bool(device_arguments.pools(spec).large),
     )
 
 

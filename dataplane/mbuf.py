@@ -4,7 +4,7 @@ Where the pydpdk extension isn't built (tests without DPDK), the offsets of DPDK
 """
 
 from mpserve.dataplane.jit import compiled
-from mpserve.dataplane.memory import copy, native16, native32, native64, set_native16, set_native32
+from mpserve.dataplane.memory import copy, native16, native32, native64, set_native16, set_native32, set_native64
 
 
 def _layout() -> tuple[tuple[str, int], ...]:
@@ -54,6 +54,24 @@ def frame_length(mbuf):
 def checksum_is_good(mbuf):
     """Whether the NIC has verified the TCP checksum."""
     return native64(mbuf + _OL_FLAGS) & RX_L4_CKSUM_GOOD != 0
+
+
+@compiled
+def forget_checksum(mbuf):
+    """Have the TCP checksum verified in software, whatever the NIC has found."""
+    set_native64(mbuf + _OL_FLAGS, native64(mbuf + _OL_FLAGS) & ~RX_L4_CKSUM_GOOD)
+
+
+@compiled
+def byte_address(mbuf, offset):
+    """Where byte `offset` of a frame lies, in whichever of its segments; 0 if it has no such byte."""
+    while mbuf != 0:
+        part = native16(mbuf + _DATA_LEN)
+        if offset < part:
+            return data_address(mbuf) + offset
+        offset -= part
+        mbuf = native64(mbuf + _NEXT)
+    return 0
 
 
 @compiled

@@ -17,6 +17,7 @@ from mpserve.framework.options import convert, suggestion
 from mpserve.framework.routes import check_routes, parse_route
 
 if TYPE_CHECKING:
+    from mpserve.dataplane.impair_grammar import Impairment
     from mpserve.dataplane.limits import Limits as Limits
 
 DEFAULT_FILE = "mpserve.toml"
@@ -44,6 +45,7 @@ class Config:
     idle_spin_us: int = 200
     hugepages: Literal["auto", "on", "off"] = "auto"
     take_over: bool = False
+    impair: str | None = None
     record: str | None = None
     publish: str | None = None
     grace_seconds: float = 5.0
@@ -68,6 +70,15 @@ class Config:
         """(network, prefix length, gateway) of each --route."""
         parsed = [parse_route(text) for text in self.routes]
         return [(str(to.network_address), to.prefixlen, str(via)) for to, via in parsed]
+
+    @property
+    def impairment(self) -> Impairment | None:
+        """What `impair` says. Raises SetupError."""
+        if self.impair is None:
+            return None
+        from mpserve.dataplane import impair_grammar
+
+        return impair_grammar.parse(self.impair)
 
     def make_limits(self) -> Limits:
         """Raises SetupError for a limit out of its range."""
@@ -174,6 +185,7 @@ def _check(config: Config) -> None:
         raise SetupError("idle-spin-us is out of range: give 0 to 10000000 microseconds")
     if not 0 <= config.grace_seconds <= 3600:
         raise SetupError("grace-seconds is out of range: give 0 to 3600")
+    config.impairment  # noqa: B018  # parsed by asking
     _check_cpu(config.cpu)
     _check_record(config.record)
 

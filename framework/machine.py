@@ -11,6 +11,8 @@ import cffi
 import numpy as np
 
 from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.faulty_wire import FaultyWire
+from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.layout import BLOCK_BYTES, COUNTERS, Core, make_core
 from mpserve.dataplane.limits import Limits
 
@@ -18,7 +20,10 @@ _FFI = cffi.FFI()
 
 
 class Machine:
-    """One core's memory and the device that it serves. `attach`, where a device has it, wires it in its own way (tests)."""
+    """One core's memory and the device that it serves. `attach`, where a device has it, wires it in its own way (tests).
+
+    `impairment` puts a faulty wire between the two.
+    """
 
     def __init__(
         self,
@@ -30,6 +35,7 @@ class Machine:
         gateway: str | None,
         routes: Sequence[tuple[str, int, str]] = (),
         counters: str | None = None,
+        impairment: Impairment | None = None,
     ) -> None:
         self.device = device
         self._counters_map: mmap.mmap | None = None
@@ -48,6 +54,10 @@ class Machine:
             device.attach(self.core)
         else:
             _attach(self.core, device)
+        self.faulty_wire: FaultyWire | None = None
+        if impairment is not None:
+            few = getattr(device, "few_rx_mbufs", False)
+            self.faulty_wire = FaultyWire(self.core, impairment, few_rx_mbufs=few)
 
     def _shared_counters(self, path: str | None) -> np.ndarray | None:
         """The segment that the supervisor made, as one record of COUNTERS."""
@@ -65,7 +75,15 @@ class Machine:
             os.close(fd)
         return np.frombuffer(self._counters_map, COUNTERS, 1)
 
+    def check(self) -> None:
+        """Raise IndexError if compiled code built with bounds checks met an index outside a table."""
+        self.core.check()
+        if self.faulty_wire is not None:
+            self.faulty_wire.check()
+
     def close(self) -> None:
+        if self.faulty_wire is not None:
+            self.faulty_wire.close()
         self.core.close()
 
 

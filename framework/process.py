@@ -127,6 +127,7 @@ def _run(control: Control, order: dict[str, Any], config: Config, handler: Handl
         log=log.logger(f"mpserve.worker{order['core']}"),
         record=config.record,
         counters=order["counters"],
+        impairment=config.impairment,
         on_ready=lambda: control.say("ready", device=device.description, mac=device.mac.hex(":"), mtu=device.mtu),
     )
     _stop_on_sigterm(worker, config.grace_seconds)

@@ -200,7 +200,10 @@ class Server:
             return
         where = link.description or ready["device"]
         kernel = f"; the kernel's end is {link.interface} at {link.address}" if link.address else ""
-        self._say(f"{self.handler.__name__} on {where}, {self.config.ip}, {ready['mac']}, core {self.core}{kernel}")
+        faults = f"; the wire is impaired: {self.config.impair}" if self.config.impair else ""
+        self._say(
+            f"{self.handler.__name__} on {where}, {self.config.ip}, {ready['mac']}, core {self.core}{kernel}{faults}"
+        )
         for url in self.urls:
             self._say(f"serving {url}")
         self._serving.set()

@@ -16,6 +16,7 @@ from typing import Any
 
 from mpserve.dataplane.errors import DeviceError, SetupError
 from mpserve.dataplane.events import ACCEPT, CLOSED, CONNECT, EOF, READ, SLOT_BITS, SLOT_MASK, WRITABLE, Reason
+from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.jit import CHECKS
 from mpserve.dataplane.layout import BLOCK_BYTES, NEVER, Core
 from mpserve.dataplane.limits import DEFAULTS, Limits
@@ -57,13 +58,22 @@ class Worker:
         log: logging.Logger | None = None,
         record: str | None = None,
         counters: str | None = None,
+        impairment: Impairment | None = None,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         self.handler, self.device, self.core = handler, device, core
         self.log = log or logging.getLogger("mpserve.worker")
         self._machine = Machine(
-            device, limits, ip=ip, prefix_length=prefix_length, gateway=gateway, routes=routes, counters=counters
+            device,
+            limits,
+            ip=ip,
+            prefix_length=prefix_length,
+            gateway=gateway,
+            routes=routes,
+            counters=counters,
+            impairment=impairment,
         )
+        self.faulty_wire = self._machine.faulty_wire
         memory = self.memory
         memory.record.idle_spin_us = NEVER if busy_poll else idle_spin_us
         self.channel = Channel(memory)
@@ -134,7 +144,7 @@ class Worker:
         if self._recorder is not None:
             self._recorder.drain()
         if CHECKS:
-            self.memory.check()
+            self._machine.check()
         return max(count, 0)
 
     def _schedule_return(self) -> None:
@@ -163,11 +173,15 @@ class Worker:
         while True:
             self.channel.set_return_at(self.channel.now_us)
             self.channel.turn()
-            if time.monotonic() > until or not (self.memory.record.output_count or self.memory.record.tx_count):
+            held = self.faulty_wire is not None and self.faulty_wire.held
+            owed = held or self.memory.record.output_count or self.memory.record.tx_count
+            if time.monotonic() > until or not owed:
                 break
 
     def close(self) -> None:
         """Give the core's memory back; `run` has returned."""
+        if self.faulty_wire is not None:
+            self.log.info("the faulty wire: %s", self.faulty_wire)
         self.channel.close()
         self._machine.close()
         os.close(self._wake)
@@ -188,6 +202,8 @@ class Worker:
         until = int(record.sleep_until)
         if self._next_timer < math.inf:
             until = min(until, int(self._next_timer * 1e6))
+        if self.faulty_wire is not None:
+            until = min(until, self.faulty_wire.wake_at(now))
         wait = max(until - now, 0) / 1e6
         if record.tx_count or record.output_count:
             wait = min(wait, NAP_SECONDS)
@@ -389,10 +405,11 @@ class Worker:
 
     @property
     def stats(self) -> dict[str, int]:
-        """The core's counters, by name."""
+        """The core's counters, by name; on a faulty wire also what it did to frames."""
         counters = self.memory.counters
         found = {name: int(counters[name]) for name in counters.dtype.names}
-        return found | {"handler_errors": self.handler_errors}
+        faults = self.faulty_wire.counters if self.faulty_wire is not None else {}
+        return found | faults | {"handler_errors": self.handler_errors}
 
     def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
         """Begin a connection to (IPv4 address, port). `on_connect` follows, or `on_close` with the reason if it can't be had.

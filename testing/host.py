@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import random
 from typing import Any
 
+from mpserve.dataplane.impair_grammar import Faults, Impairment
 from mpserve.dataplane.layout import NEVER
 from mpserve.dataplane.limits import Limits
 from mpserve.framework.handler import Handler
 from mpserve.framework.worker import Worker
 from mpserve.testing.client import Client
-from mpserve.testing.segment import Segment, arp_reply, parse_tcp
+from mpserve.testing.segment import BadFrame, Segment, arp_reply, parse_tcp
 from mpserve.testing.wire import Wire
 
 CLIENT_MAC = b"\x02\x00\x00\x00\x00\x01"
@@ -19,7 +19,10 @@ STEP_SECONDS = 0.001
 
 
 class Host:
-    """Serves `handler` at 10.9.0.2. `loss`, `duplication` and `reordering` are shares (0 to 1) of frames, drawn by `seed`.
+    """Serves `handler` at 10.9.0.2, on a wire with the same faults in both directions, drawn by `seed`.
+
+    `loss` (`burst` frames in a row on average), `duplication`, `reordering` and `corrupt` are shares (0 to 1) of frames,
+    `delay` and `jitter` are seconds, `rate` is bit/s, `path_mtu` bytes: `docs/impair.md` says what each does.
 
     Keyword arguments that Limits knows (max_connections, sndbuf_bytes ...) are the core's bounds.
     """
@@ -32,25 +35,47 @@ class Host:
         ip: str = "10.9.0.2",
         mtu: int = 1500,
         loss: float = 0.0,
+        burst: float = 0.0,
         duplication: float = 0.0,
         reordering: float = 0.0,
+        corrupt: float = 0.0,
+        delay: float = 0.0,
+        jitter: float = 0.0,
+        rate: int = 0,
+        path_mtu: int = 0,
         seed: int = 0,
         log: logging.Logger | None = None,
         **limits: Any,
     ) -> None:
         self.handler, self.ip, self.port = handler, ip, port
-        self._random = random.Random(seed)
-        self._loss, self._duplication, self._reordering = loss, duplication, reordering
+        faults = Faults(
+            loss=loss,
+            burst=burst,
+            reorder=reordering,
+            duplicate=duplication,
+            corrupt=corrupt,
+            delay_us=round(delay * 1e6),
+            jitter_us=round(jitter * 1e6),
+            rate=rate,
+            mtu=path_mtu,
+        )
+        self._corrupts = corrupt > 0
         self._wire = Wire(mtu=mtu)
         self.worker = Worker(
-            handler, self._wire, ip=ip, listen=[("", port)], limits=Limits(**limits), idle_spin_us=0, log=log
+            handler,
+            self._wire,
+            ip=ip,
+            listen=[("", port)],
+            limits=Limits(**limits),
+            idle_spin_us=0,
+            log=log,
+            impairment=None if faults == Faults() else Impairment(faults, faults, seed),
         )
         self._clients: dict[tuple[str, int], Client] = {}
         self._listening: dict[tuple[str, int], list[Client]] = {}
         self._accepted: dict[tuple[str, int, int], Client] = {}
         self._next_port = 40_000
         self._refusing: set[tuple[str, int]] = set()
-        self._held: list[bytes] = []
         self.record = self.worker.memory.record
         self.record.return_at = NEVER
         handler.on_start(self.worker)
@@ -119,19 +144,7 @@ class Host:
         return bool(worker.channel.words or self._wire.waiting or self.record.notify_count or worker.calls_wait)
 
     def _arrive(self, segment: Segment) -> None:
-        for frame in self._impaired(segment.frame(self._wire.mac, CLIENT_MAC)):
-            self._wire.deliver(frame)
-
-    def _impaired(self, frame: bytes) -> list[bytes]:
-        """What the wire makes of one frame."""
-        if self._random.random() < self._loss:
-            return []
-        frames = [frame, frame] if self._random.random() < self._duplication else [frame]
-        if self._random.random() < self._reordering:
-            self._held += frames
-            return []
-        released, self._held = self._held, []
-        return frames + released
+        self._wire.deliver(segment.frame(self._wire.mac, CLIENT_MAC))
 
     def _carry(self) -> bool:
         """Bring the stack's frames to the clients; whether there were any."""
@@ -140,8 +153,8 @@ class Host:
             if sent[12:14] == b"\x08\x06":
                 self._answer_arp(sent)
                 continue
-            segment = parse_tcp(sent)
-            if segment is None or self._random.random() < self._loss:
+            segment = self._parse(sent)
+            if segment is None:
                 continue
             client = self._client_of(segment)
             if client is not None:
@@ -164,6 +177,15 @@ class Host:
     def _refusal(self, segment: Segment) -> Segment:
         ack = (segment.seq + len(segment.payload) + ("S" in segment.flags)) & 0xFFFFFFFF
         return Segment(segment.dport, segment.sport, 0, ack, "RA", 0, b"", b"", segment.destination, self.ip)
+
+    def _parse(self, frame: bytes) -> Segment | None:
+        """The segment in a frame. A bad one is dropped, as any host does, if the wire may have made it so."""
+        try:
+            return parse_tcp(frame)
+        except BadFrame:
+            if not self._corrupts:
+                raise
+            return None
 
     def _answer_arp(self, frame: bytes) -> None:
         target = ".".join(map(str, frame[38:42]))

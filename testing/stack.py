@@ -9,8 +9,10 @@ import numpy as np
 from mpserve.dataplane.commands import commands
 from mpserve.dataplane.egress import egress
 from mpserve.dataplane.events import OP_BITS, Command, Event
+from mpserve.dataplane.faulty_wire import FaultyWire
+from mpserve.dataplane.impair_grammar import parse as parse_impairment
 from mpserve.dataplane.ingress import ingress
-from mpserve.dataplane.layout import COMMAND_ROWS, EVENT_ROWS, V4_MAPPED, Core, ipv4, make_core
+from mpserve.dataplane.layout import COMMAND_ROWS, EVENT_ROWS, NEVER, V4_MAPPED, Core, ipv4, make_core
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.memory import allocate, unregister
 from mpserve.dataplane.tcp.timers import timers
@@ -48,7 +50,7 @@ def listen(core: Core, port: int, ip: str | None = None, accepts: int = AUTO_ACC
 
 
 class Stack:
-    """A core, a wire and a clock in microseconds."""
+    """A core, a wire and a clock in microseconds. `impair`, as `--impair` takes it, makes the wire a faulty one."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Stack:
         prefix_length: int = 24,
         gateway: str | None = None,
         routes: Sequence[tuple[str, int, str]] = (),
+        impair: str = "",
         **limits: float | str,
     ) -> None:
         self.ip, self.port = ip, port
@@ -75,6 +78,7 @@ class Stack:
             seed=seed,
         )
         self.wire.attach(self.core)
+        self.faulty_wire = FaultyWire(self.core, parse_impairment(impair)) if impair else None
         connect_units(self.core)
         listen(self.core, port)
         self._arguments = allocate(np.uint8, 1 << 20)
@@ -110,7 +114,9 @@ class Stack:
         count = int(turn(self.core.address, self._pending))
         self._pending = self._argument_at = 0
         self.core.check()
-        self._at_rest = count == IDLE and not record.notify_count
+        if self.faulty_wire is not None:
+            self.faulty_wire.check()
+        self._at_rest = count == IDLE and not record.notify_count and not self.wire.waiting
         return self._events(count) if count > 0 else []
 
     def _events(self, count: int) -> list[StackEvent]:
@@ -142,7 +148,19 @@ class Stack:
     def counter(self, name: str) -> int:
         return int(self.core.counters[name])
 
+    @property
+    def held(self) -> int:
+        """Frames on their way on a faulty wire."""
+        return 0 if self.faulty_wire is None else self.faulty_wire.held
+
+    @property
+    def next_release(self) -> int:
+        """When the next frame that a faulty wire holds arrives; NEVER if there is none."""
+        return NEVER if self.faulty_wire is None else self.faulty_wire.next_release_us
+
     def close(self) -> None:
+        if self.faulty_wire is not None:
+            self.faulty_wire.close()
         self.wire.close()
         self.core.close()
         unregister(self._arguments.ctypes.data)

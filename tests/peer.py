@@ -84,9 +84,9 @@ class TestedStack(Stack):
         timers = self.core.arrays["timers"]
         armed = timers.deadline[timers.armed == 1]
         if not len(armed):
-            return 1 << 60
+            return max(self.next_release, self.now + 1)
         tick = max(int(armed.min()) >> 10, int(self.core.record.wheel_tick) + 1)
-        return max((tick + 1) << 10, self.now + 1)
+        return max(min((tick + 1) << 10, self.next_release), self.now + 1)
 
     def _rest(self) -> None:
         for _ in range(1000):
@@ -155,7 +155,7 @@ class TestedStack(Stack):
             "sent ranges": (record.free_sent_count, record.sent_count),
             "senders": (record.senders, 0),
             "time waits": (record.wait_used, 0),
-            "mbufs": (self.wire.mbufs_free + record.spare_count, self.wire.mbufs),
+            "mbufs": (self.wire.mbufs_free + record.spare_count + self.held, self.wire.mbufs),
             "flows": (arrays["flows"].value.any(), False),
             "syn flows": (arrays["syn_flows"].value.any(), False),
             "wait flows": (arrays["wait_flows"].value.any(), False),

@@ -1,4 +1,4 @@
-"""Bulk data through the whole of it, handler to handler's peer, over a wire that loses, doubles and reorders frames."""
+"""Bulk data through the whole of it, over a wire that loses, doubles, damages, delays and reorders frames."""
 
 import hashlib
 import os
@@ -44,7 +44,11 @@ class Source(mpserve.Handler):
 
 FAULTS = [
     pytest.param({}, id="a clean wire"),
-    pytest.param({"loss": 0.01, "duplication": 0.01, "reordering": 0.02, "seed": 5}, id="a faulty wire"),
+    pytest.param({"loss": 0.02, "duplication": 0.01, "reordering": 0.02, "seed": 5}, id="a faulty wire"),
+    pytest.param(
+        {"loss": 0.02, "burst": 3, "corrupt": 0.02, "delay": 0.01, "jitter": 0.004, "rate": 20_000_000, "seed": 8},
+        id="a bad path",
+    ),
 ]
 
 
