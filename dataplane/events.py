@@ -57,7 +57,7 @@ class Reason(IntEnum):
     TIMED_OUT = 3  # the peer did not acknowledge
     SLOW_READER = 4  # the peer did not read what was written
     NO_MEMORY = 5  # no block was left to hold what was written
-    REFUSED = 6  # the peer answered the SYN with a RST
+    REFUSED = 6  # the peer answered the SYN with a RST, or its host with an ICMP error
     UNREACHABLE = 7  # nobody answers for the next hop
 
 

@@ -34,7 +34,7 @@ SMALL_BLOB = 1 << 16
 _CANNOT_CONNECT = {
     TABLE_FULL: (errno.ENOBUFS, "the connection table is full (--limit max_connections=...)"),
     NO_PORT: (errno.EADDRNOTAVAIL, "no local port is free for this destination"),
-    NO_ROUTE: (errno.ENETUNREACH, "no route: it is not on the link, and no gateway leads there (--gateway)"),
+    NO_ROUTE: (errno.ENETUNREACH, "no route: it is not on the link, and no router leads there (--gateway, --route)"),
     IN_USE: (errno.EADDRINUSE, "the local port is in use for this destination"),
 }
 

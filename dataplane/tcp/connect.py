@@ -5,9 +5,9 @@ import numpy as np
 from mpserve.dataplane.events import handle_of
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import CONN, conn_at, core_at, seg_at, tcb_at
-from mpserve.dataplane.memory import mix
 from mpserve.dataplane.neighbor import next_hop
 from mpserve.dataplane.owner import PYTHON, give_back, take
+from mpserve.dataplane.siphash import absorb_addresses, finish
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import find_syn, initial_sequence_number
 from mpserve.dataplane.tcp.connection import open_connection, owe_output
@@ -80,7 +80,7 @@ def _is_free(core, key, remote_port, local_port):
 @compiled
 def _choose_port(core, key, remote_port):
     """RFC 6056 section 3.3.3: from a keyed hash of the destination on, so that another destination tells nothing."""
-    start = mix(np.int64(key.remote) ^ core.secret_b, np.int64(remote_port) ^ core.secret_a) & 0x7FFFFFFF
+    start = finish(absorb_addresses(core, key), (34 << 56) | np.int64(remote_port)) & 0x7FFFFFFF
     for _ in range(PORTS):
         core.next_port += 1
         if _is_free(core, key, remote_port, FIRST_PORT + (start + core.next_port) % PORTS):

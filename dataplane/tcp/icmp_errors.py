@@ -51,6 +51,7 @@ def hard_error_in_syn_sent(core, tcb, conn, kind, code):
     """RFC 5461 section 4.1: nothing is lost by believing that a connection which is not made yet is refused."""
     refused = code == icmp.PROTOCOL_UNREACHABLE or code == icmp.PORT_UNREACHABLE
     if tcb.state == SYN_SENT and kind == icmp.UNREACHABLE and refused:
+        counters_at(core.counters).connections_refused += 1
         destroy(core, tcb, conn, REFUSED)
 
 

@@ -41,7 +41,7 @@ def smaller_mtu_arrives(core, tcb, conn, mtu, quoted_length):
     present = tcb.mss + headers_of(tcb)
     if mtu == 0:
         mtu = next_plateau(min(quoted_length, present))
-    if mtu < MIN_PATH_MTU or mtu >= present:
+    if mtu < MIN_PATH_MTU or mtu >= min(quoted_length, present):  # a segment that fits needs no fragmentation
         counters.drop_icmp_mtu += 1
         return
     counters.path_mtu_lowered += 1

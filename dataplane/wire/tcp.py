@@ -48,8 +48,10 @@ def flags(tcp):
 
 @compiled
 def is_nonsense(flag_bits):
-    """Flags that no TCP sends, and scanners do: an opening that is an end as well, or none at all."""
-    return flag_bits == 0 or (flag_bits & SYN != 0 and flag_bits & (FIN | RST) != 0)
+    """Flags that no TCP sends, and scanners do: none, SYN and RST, SYN and FIN. With an ACK the last may answer a SYN of ours."""
+    if flag_bits & SYN == 0:
+        return flag_bits == 0
+    return flag_bits & RST != 0 or flag_bits & (FIN | ACK) == FIN
 
 
 @compiled

@@ -6,10 +6,13 @@ import pytest
 from peer import MAC, MSS_1460, SACK_PERMITTED, SCALE_7, SYNCHRONIZED, Peer, TestedStack, pattern, timestamps
 
 from mpserve.dataplane.events import Command, Event, Reason
+from mpserve.dataplane.layout import V4_MAPPED, ipv4
+from mpserve.dataplane.tcp.connect import connect
 from mpserve.dataplane.tcp.path_mtu import MIN_PATH_MTU
 from mpserve.dataplane.tcp.state import State
 from mpserve.testing.segment import address, ethernet_frame, icmp_message, internet_checksum, ipv4_packet
 
+SECOND = 1_000_000
 ROUTER, HOST = "10.9.0.254", "10.9.0.2"
 HOST_UNREACHABLE, PORT_UNREACHABLE, TOO_BIG = (3, 1), (3, 3), (3, 4)
 SOFT = [(3, code) for code in range(16) if code != 4] + [(11, 0), (11, 1), (12, 0)]
@@ -74,11 +77,15 @@ def test_an_error_from_before_the_last_acknowledgment_is_not_told(stack):
     "what, ends", [((3, 2), True), ((3, 3), True), ((3, 0), False), ((3, 1), False), ((11, 3), False)]
 )
 def test_only_a_refusal_ends_a_connection_that_is_being_made(stack, what, ends):
-    peer, packet = sending(stack)
-    peer.tcb.state = State.SYN_SENT
-    stack.give(error(stack, what, packet[:28]))
-    assert (peer.closed_reason() == Reason.REFUSED) == ends
-    peer.tcb.state = State.CLOSED if ends else State.ESTABLISHED
+    stack.answer_arp = "*"
+    handle = connect(stack.core.address, V4_MAPPED | ipv4("10.9.0.1"), 80, 0)
+    peer = Peer(stack, port=80, to_port=int(stack.core.arrays["conns"][handle & 0xFFFFFF].ports) & 0xFFFF)
+    peer.handle = handle
+    syn = peer.recv(0, flags="S")
+    stack.give(error(stack, what, ipv4_packet(HOST, peer.ip, 6, syn.packed())[:28]))
+    assert peer.kinds() == ([Event.CONNECT, Event.CLOSED] if ends else [])
+    assert stack.counter("connections_refused") == int(ends)
+    peer.recv(2 * SECOND, flags="S") if not ends else peer.nothing(2 * SECOND)
 
 
 def test_a_source_quench_is_ignored(stack):
@@ -96,7 +103,8 @@ def test_a_source_quench_is_ignored(stack):
 def test_only_an_error_about_data_in_flight_counts(stack, what, offset, counted):
     peer, packet = sending(stack)
     seq = (int(peer.tcb.snd_una) + offset) & 0xFFFFFFFF
-    stack.give(error(stack, what, packet[:24] + struct.pack("!I", seq), mtu=1000))
+    quote = packet[:2] + struct.pack("!H", 1500) + packet[4:24] + struct.pack("!I", seq)
+    stack.give(error(stack, what, quote, mtu=1000))
     assert drops(stack) == ({"drop_icmp_sequence": 1} if counted == "drop" else {})
     assert (peer.tcb.mss < 1460) == (counted == "taken" and what == TOO_BIG)
 
@@ -216,8 +224,8 @@ def test_what_the_peer_has_reported_is_not_sent_again(stack):
 
 
 def test_each_connection_has_a_path_of_its_own(stack):
-    peer, packet = sending(stack)
-    other, _ = sending(stack)
+    peer, packet = sending(stack, 1460)
+    other, _ = sending(stack, 1460)
     stack.give(error(stack, TOO_BIG, packet[:28], mtu=1200))
     assert (peer.tcb.mss, other.tcb.mss) == (1160, 1460)
 
@@ -228,6 +236,13 @@ def test_too_small_to_be_true_or_no_smaller_than_now(stack, mtu):
     peer.drain()
     stack.give(error(stack, TOO_BIG, packet[:28], mtu=mtu))
     peer.nothing()
+    assert (peer.tcb.mss, drops(stack)) == (1460, {"drop_icmp_mtu": 1})
+
+
+def test_a_segment_that_fits_cannot_have_been_too_long(stack):
+    """RFC 5927 section 7.2: no more is believed than what was sent makes likely."""
+    peer, packet = sending(stack, 900)
+    stack.give(error(stack, TOO_BIG, packet[:28], mtu=1000))
     assert (peer.tcb.mss, drops(stack)) == (1460, {"drop_icmp_mtu": 1})
 
 

@@ -87,7 +87,7 @@ def test_port_zero(stack, flags, ports):
     assert outcome(stack, packet(stack, flags=flags, **ports)) == {"drop_tcp_port_zero": 1}
 
 
-@pytest.mark.parametrize("flags", ["SF", "SR", "SFA", "SRA", "SFRPAU", ""])
+@pytest.mark.parametrize("flags", ["SF", "SFP", "SR", "SRA", "SFRPAU", ""])
 @pytest.mark.parametrize("port", [7, 9])
 def test_flags_that_no_tcp_sends(stack, flags, port):
     """With a listener and without: a scanner learns nothing."""

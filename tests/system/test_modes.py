@@ -189,11 +189,12 @@ def test_a_recorded_session_replayed(recorded: tuple[Path, str], world: int, tmp
     assert any(tcp_flags(answer) & 0x04 for answer in answers)
 
 
-def test_a_gateway_reaches_other_subnets(world: int) -> None:
+@pytest.mark.parametrize("way", [("--gateway", "10.31.6.1"), ("--route", "10.31.77.0/24,10.31.6.1")])
+def test_a_gateway_or_a_route_reaches_other_subnets(world: int, way: tuple[str, str]) -> None:
     """Clients of another subnet, behind a router whose only word for the server is ARP."""
     with borrowed_pair("mpstgate", "mpstpeer", "10.31.6.1/24") as pair:
         with contextlib.ExitStack() as stack:
-            settings = ["--device", "af_packet:mpstgate", "--gateway", "10.31.6.1", *SETTINGS]
+            settings = ["--device", "af_packet:mpstgate", *way, *SETTINGS]
             server = stack.enter_context(serving("http", *settings))
             stack.enter_context(inside(pair))
             for command in ("link set lo up", "address add 10.31.77.7/32 dev lo"):

@@ -88,13 +88,13 @@ def test_timestamps_are_used_if_the_peer_has_them(stack):
     assert peer.tcb.mss == 1448
 
 
-def test_data_that_comes_with_the_syn_ack(stack):
+def test_data_and_fin_that_come_with_the_syn_ack(stack):
     peer = opening(stack)
     peer.recv(0, flags="S")
-    peer.send(1000, flags="SA", data=b"hello", options=OPTIONS)
-    peer.recv(1000, flags="A", ack=6)
+    peer.send(1000, flags="SFA", data=b"hello", options=OPTIONS)
+    peer.recv(1000, flags="A", ack=7)
     assert peer.take() == b"hello"
-    assert peer.kinds() == [Event.CONNECT]
+    assert peer.kinds() == [Event.CONNECT, Event.EOF]
 
 
 def test_a_refusal(stack):
