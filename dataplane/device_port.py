@@ -134,7 +134,8 @@ def _start_port(spec: DeviceSpec, port: Port, undo: contextlib.ExitStack) -> Mem
     from pydpdk import Mempool
 
     sizes = device_arguments.pools(spec)
-    pool = rx_pool = Mempool.create("mpserve", sizes.mbufs, cache=CACHED_MBUFS)
+    packed = spec.kind not in ("pci", "vdev")  # what no hardware reads
+    pool = rx_pool = Mempool.create("mpserve", sizes.mbufs, cache=CACHED_MBUFS, packed=packed)
     if sizes.large:
         room = device_arguments.LARGE_DATA_ROOM
         rx_pool = Mempool.create("mpserve_large", sizes.large, cache=0, data_room=room)

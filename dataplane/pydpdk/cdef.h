@@ -50,6 +50,22 @@ struct rte_mempool {
 };
 struct rte_mempool *rte_pktmbuf_pool_create(const char *name, unsigned n, unsigned cache_size, uint16_t priv_size,
 	uint16_t data_room_size, int socket_id);
+struct rte_mempool *rte_mempool_create_empty(const char *name, unsigned n, unsigned elt_size, unsigned cache_size,
+	unsigned private_data_size, int socket_id, unsigned flags);
+int rte_mempool_set_ops_byname(struct rte_mempool *mp, const char *name, void *pool_config);
+int rte_mempool_populate_default(struct rte_mempool *mp);
+struct rte_pktmbuf_pool_private {
+	uint16_t mbuf_data_room_size;
+	uint16_t mbuf_priv_size;
+	...;
+};
+void rte_pktmbuf_pool_init(struct rte_mempool *mp, void *sizes);
+const char *rte_mbuf_best_mempool_ops(void);
+typedef void (rte_mempool_obj_cb_t)(struct rte_mempool *mp, void *opaque, void *obj, unsigned obj_idx);
+void rte_pktmbuf_init(struct rte_mempool *mp, void *opaque, void *obj, unsigned obj_idx);
+uint32_t rte_mempool_obj_iter(struct rte_mempool *mp, rte_mempool_obj_cb_t *obj_cb, void *obj_cb_arg);
+#define RTE_MEMPOOL_F_NO_IOVA_CONTIG ...
+#define RTE_MBUF_PRIV_ALIGN ...
 struct rte_mempool *rte_mempool_lookup(const char *name);
 void rte_mempool_free(struct rte_mempool *mp);
 unsigned int rte_mempool_avail_count(const struct rte_mempool *mp);

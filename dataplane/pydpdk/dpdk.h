@@ -14,6 +14,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_memzone.h>
 #include <rte_pause.h>
 #include <rte_version.h>

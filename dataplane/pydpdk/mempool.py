@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
-from pydpdk.codes import check_pointer
+from pydpdk.codes import call, check_pointer, fail
+from pydpdk.errors import DpdkError
 from pydpdk.extension import ffi, lib, text
 
 DEFAULT_BUF_SIZE = lib.RTE_MBUF_DEFAULT_BUF_SIZE
@@ -39,10 +41,17 @@ class Mempool:
         private_bytes: int = 0,
         data_room: int = DEFAULT_BUF_SIZE,
         socket: int = ANY_SOCKET,
+        packed: bool = False,
     ) -> Mempool:
         """`count` mbufs of `data_room` bytes, headroom included; 2^q - 1 uses memory best. Each lcore caches up to
         `cache` of them (at most CACHE_MAX and 2/3 of count). DpdkError with ENOMEM, EEXIST, EINVAL.
-        rte_pktmbuf_pool_create."""
+        rte_pktmbuf_pool_create.
+
+        `packed` lays them out without gaps, across pages (RTE_MEMPOOL_F_NO_IOVA_CONTIG), which hardware may not like. Of
+        a pool with gaps net_af_xdp registers too little: frames in the mbufs beyond are lost, and the mbufs with them.
+        """
+        if packed:
+            return cls(_create_packed(name, count, cache, private_bytes, data_room, socket))
         pointer = lib.rte_pktmbuf_pool_create(name.encode(), count, cache, private_bytes, data_room, socket)
         return cls(check_pointer("rte_pktmbuf_pool_create", pointer))
 
@@ -84,3 +93,24 @@ class Mempool:
 
     def __repr__(self) -> str:
         return f"<Mempool {self.name!r} of {self.size}>" if self.pointer else "<Mempool, freed>"
+
+
+def _create_packed(name: str, count: int, cache: int, private_bytes: int, data_room: int, socket: int) -> Any:
+    """The steps of rte_pktmbuf_pool_create, but for the flag."""
+    if private_bytes % lib.RTE_MBUF_PRIV_ALIGN:
+        fail("rte_pktmbuf_pool_create", errno.EINVAL)
+    sizes = ffi.new("struct rte_pktmbuf_pool_private *")
+    sizes.mbuf_data_room_size, sizes.mbuf_priv_size = data_room, private_bytes
+    bytes_each = ffi.sizeof("struct rte_mbuf") + private_bytes + data_room
+    flags = lib.RTE_MEMPOOL_F_NO_IOVA_CONTIG
+    pool = lib.rte_mempool_create_empty(name.encode(), count, bytes_each, cache, ffi.sizeof(sizes[0]), socket, flags)
+    check_pointer("rte_mempool_create_empty", pool)
+    try:
+        call("rte_mempool_set_ops_byname", pool, lib.rte_mbuf_best_mempool_ops(), ffi.NULL)
+        lib.rte_pktmbuf_pool_init(pool, sizes)
+        call("rte_mempool_populate_default", pool)
+    except DpdkError:
+        lib.rte_mempool_free(pool)
+        raise
+    lib.rte_mempool_obj_iter(pool, ffi.addressof(lib, "rte_pktmbuf_init"), ffi.NULL)
+    return pool

@@ -105,3 +105,32 @@ def test_memzone(start):
     zone.free()
     with pytest.raises(DpdkError, match="rte_memzone_lookup: No such file or directory"):
         Memzone.lookup("blocks")
+
+
+def test_packed_pool_has_no_gaps(start):
+    """net_af_xdp registers as many bytes from the first object on as there are objects; without hugepages, by default,
+    each has a page of its own."""
+    from pydpdk import Mempool
+
+    start()
+    pool = Mempool.create("frames", 1023, cache=0, packed=True)
+    alloc = function("pydpdk_alloc", 1)
+    mbufs = sorted(alloc(pool.address) for _ in range(1023))
+    stride = (mbufs[-1] - mbufs[0]) / 1022
+    assert pool.pointer.elt_size < stride <= pool.pointer.elt_size + 128
+    assert mbufs[1] - mbufs[0] == stride
+    assert (pool.name, pool.data_room, pool.in_use()) == ("frames", 2176, 1023)
+
+
+def test_packed_pool_refuses_what_others_do(start):
+    from pydpdk import DpdkError, Mempool
+
+    start()
+    Mempool.create("frames", 63, cache=0, packed=True)
+    for arguments, error in ((("frames", 63), errno.EEXIST), (("many", 1_000_000), errno.ENOMEM)):
+        with pytest.raises(DpdkError) as refused:
+            Mempool.create(*arguments, cache=0, packed=True)
+        assert refused.value.errno == error
+    with pytest.raises(DpdkError) as refused:
+        Mempool.create("odd", 63, cache=0, private_bytes=3, packed=True)
+    assert refused.value.errno == errno.EINVAL
