@@ -23,10 +23,13 @@ class FaultyWire:
     """Impairs both directions of a core's device from here to `close`. The core is attached to the device already.
 
     `few_rx_mbufs`: received frames that are held are moved to mbufs of the core's own pool where they fit.
+    `rows`: how many frames may be on their way in each direction, a power of two.
     """
 
-    def __init__(self, core: Core, impairment: Impairment, *, few_rx_mbufs: bool = False) -> None:
-        self._core = core
+    def __init__(
+        self, core: Core, impairment: Impairment, *, few_rx_mbufs: bool = False, rows: int = LANE_ROWS
+    ) -> None:
+        self._core, self._rows = core, rows
         self._arrays: dict[str, np.ndarray] = {
             "impair": allocate(IMPAIR, 1),
             "burst": allocate(np.int64, BURST),
@@ -39,10 +42,10 @@ class FaultyWire:
 
     def _lane(self, direction: str, faults: Faults, seed: int) -> Any:
         """The record of one direction."""
-        lanes, held = allocate(LANE, 1), allocate(HELD, LANE_ROWS)
+        lanes, held = allocate(LANE, 1), allocate(HELD, self._rows)
         self._arrays |= {f"{direction}_lane": lanes, f"{direction}_held": held}
         lane = lanes[0]
-        lane.held, lane.rows = held.ctypes.data, LANE_ROWS
+        lane.held, lane.rows = held.ctypes.data, self._rows
         lane.key = random.Random(f"{direction} {seed}").getrandbits(62) << 1 | 1
         _set_faults(lane, faults)
         return lane

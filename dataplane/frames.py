@@ -9,7 +9,7 @@ from mpserve.dataplane.memory import call3, call4, copy, native64, store16
 from mpserve.dataplane.recorder import record_frame
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.options import control_options_length, write_control_options
-from mpserve.dataplane.tcp.sack import write_sack_option
+from mpserve.dataplane.tcp.sack import has_report, write_sack_option
 from mpserve.dataplane.tcp.sendbuf import copy_out
 from mpserve.dataplane.tcp.timestamps import timestamp
 from mpserve.dataplane.wire import arp, ethernet, ipv4, tcp
@@ -83,7 +83,7 @@ def _write_segment_options(core, tcb, conn, at, length):
     if tcb.flags & flags.TIMESTAMPS:
         total += tcp.write_timestamps(at, tcp.NOPS_TIMESTAMPS, timestamp(core, conn), tcb.ts_recent)
         used = tcp.TIMESTAMPS_BYTES
-    if length == 0 and conn.ooo_head != NO_BLOCK and tcb.flags & flags.SACK:
+    if length == 0 and tcb.flags & flags.SACK and has_report(conn):
         more, more_total = write_sack_option(core, conn, at + used, _MOST_OPTIONS - used)
         return used + more, total + more_total
     return used, total

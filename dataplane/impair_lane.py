@@ -5,7 +5,7 @@ import numpy as np
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.memory import mix, record_at, set_native64, table_of
 
-LANE_ROWS = 2048  # frames held; a power of two
+LANE_ROWS = 2048  # frames held if nothing else is said; a power of two
 LANE_COUNTERS = (
     "frames passed lost too_long corrupted duplicated not_duplicated reordered queue_full ring_full"
 ).split()

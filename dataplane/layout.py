@@ -107,6 +107,11 @@ CONN = _record(  # cold, by the same slot
     ("soft_error", "i4"),  # the last ICMP error, type << 8 | code; 0: none (`tcp/icmp_errors.py`)
     ("soft_error_una", "u4"),  # snd_una when it came
     ("ooo_newest", "u4"),  # where the segment kept last begins: the first SACK block tells of it
+    ("ooo_tail", "i4"),
+    ("dsack_start", "u4"),  # what has come twice, to be reported once (RFC 2883); empty: nothing
+    ("dsack_end", "u4"),
+    ("text_at", "i8"),  # when data came last
+    ("gaps_seen", "i4"),  # segments of this turn that ask for an ACK at once: out of order, or filling a hole
     ("ts_recent_at", "i8"),  # when ts_recent last changed
     ("rack_sent_at", "i8"),  # RFC 8985: when what was sent last, of all that is delivered, was sent
     ("rack_end", "u4"),
@@ -116,6 +121,12 @@ CONN = _record(  # cold, by the same slot
     ("dsack_round", "u4"),
     ("reo_steps", "i4"),  # the reordering window, in quarters of the least round-trip time
     ("reo_persist", "i4"),
+    ("undo_cwnd", "i4"),  # before the last recovery (`tcp/undo.py`); 0: nothing to go back to
+    ("undo_ssthresh", "i4"),
+    ("undo_from", "u4"),  # snd_una then
+    ("undo_bytes", "i4"),  # sent again since, and not reported as duplicates
+    ("undo_w_max", "f8"),
+    ("was_out", "i4"),  # bytes not acknowledged before the last ACK that acknowledged some
     ("tail_end", "u4"),  # RFC 8985 section 7: snd_nxt as the tail loss probe left
     ("sent_at", "i8"),  # when data was sent last
     ("progress_at", "i8"),  # when the oldest unacknowledged data left, or was last acknowledged in part

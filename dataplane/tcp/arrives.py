@@ -40,7 +40,7 @@ def synchronized_arrives(core, tcb, conn, seg, now):
     """RFC 9293 section 3.10.7.4, check by check."""
     if not check_timestamp(core, tcb, conn, seg):
         return
-    if not check_sequence(core, tcb, seg):
+    if not check_sequence(core, tcb, conn, seg):
         return
     remember_timestamp(core, tcb, conn, seg)
     if not check_rst(core, tcb, conn, seg):

@@ -8,7 +8,7 @@ from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, counters_at
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.buffers import fit_send_buffer
-from mpserve.dataplane.tcp.congestion import on_duplicate_ack, on_new_ack, on_repaired_tail, on_reports
+from mpserve.dataplane.tcp.congestion import flight, on_duplicate_ack, on_new_ack, on_repaired_tail, on_reports
 from mpserve.dataplane.tcp.connection import (
     REFUSED,
     RESET,
@@ -20,6 +20,7 @@ from mpserve.dataplane.tcp.connection import (
     owe_output,
 )
 from mpserve.dataplane.tcp.rack import probe_answered, take_acknowledged
+from mpserve.dataplane.tcp.reassembly import note_duplicate
 from mpserve.dataplane.tcp.rexmit import start_timer, stop_timer, suspect_until
 from mpserve.dataplane.tcp.rtt import reset_rto, sample_rtt
 from mpserve.dataplane.tcp.sack import take_sacks
@@ -52,14 +53,15 @@ def check_timestamp(core, tcb, conn, seg):
 
 
 @compiled
-def check_sequence(core, tcb, seg):
+def check_sequence(core, tcb, conn, seg):
     """First, check the sequence number; what lies outside the window is trimmed off an acceptable segment."""
     window = max(diff(tcb.rcv_adv, tcb.rcv_nxt), 0)
     start = diff(seg.seq, tcb.rcv_nxt)
     length = seg.length + (1 if seg.flags & tcp.FIN else 0) + (1 if seg.flags & tcp.SYN else 0)
     if not _acceptable(start, length, window):
-        return _unacceptable(core, tcb, seg, start, length)
+        return _unacceptable(core, tcb, conn, seg, start, length)
     if start < 0 and seg.flags & (tcp.SYN | tcp.RST) == 0:  # a RST counts only where it begins
+        note_duplicate(conn, seg.seq, min(-start, seg.length))
         _trim_front(seg, -start)
         start = 0
     if start + seg.length > window:
@@ -77,7 +79,7 @@ def _acceptable(start, length, window):
 
 
 @compiled
-def _unacceptable(core, tcb, seg, start, length):
+def _unacceptable(core, tcb, conn, seg, start, length):
     """Answer with an ACK unless it is a RST; into a closed window, ACKs and RSTs at rcv_nxt are taken all the same."""
     counters = counters_at(core.counters)
     if seg.flags & tcp.RST:
@@ -91,6 +93,7 @@ def _unacceptable(core, tcb, seg, start, length):
         return True
     if start + length <= 0:
         counters.drop_duplicate += 1
+        note_duplicate(conn, seg.seq, seg.length)
     else:
         counters.drop_out_of_window += 1
     return False
@@ -215,6 +218,7 @@ def _take_reports(core, tcb, conn, seg, advanced, now):
 def _acknowledged(core, tcb, conn, seg, now):
     """snd_una advances: buffer, round-trip time, retransmission timer and congestion window follow."""
     acked = diff(seg.ack, tcb.snd_una)
+    conn.was_out = flight(tcb)
     rtt = take_acknowledged(core, tcb, conn, seg, now)
     if rtt >= 0:
         sample_rtt(core, tcb, rtt)

@@ -12,6 +12,7 @@ from mpserve.dataplane.tcp.rack import DUPLICATE_THRESHOLD, detect_losses, end_o
 from mpserve.dataplane.tcp.sent import in_flight, lose_all, lose_front
 from mpserve.dataplane.tcp.seq import after, before, diff
 from mpserve.dataplane.tcp.settings import NEWRENO
+from mpserve.dataplane.tcp.undo import forget_window, remember_window
 
 MAX_CWND = 1 << 30
 
@@ -24,8 +25,12 @@ def flight(tcb):
 
 @compiled
 def _after_loss(tcb, conn):
-    """What ssthresh becomes: RFC 5681 (4), or RFC 9438 section 4.6."""
-    out = diff(tcb.snd_nxt, tcb.snd_una)
+    """What ssthresh becomes: RFC 5681 (4), or RFC 9438 section 4.6.
+
+    FlightSize is meant before the loss was noticed: the same ACK may have acknowledged most of it. But in a long recovery
+    what was reported piles up behind a hole, and more is out than the window ever allowed.
+    """
+    out = min(max(flight(tcb), conn.was_out), tcb.cwnd)
     if conn.settings & NEWRENO == 0:
         return cubic_loss(tcb, conn, out)
     return max(out // 2, 2 * tcb.mss)
@@ -91,6 +96,7 @@ def _recovery_ack(core, tcb, conn, acked):
 
 @compiled
 def _enter_recovery(core, tcb, conn):
+    remember_window(tcb, conn)
     tcb.ssthresh = _after_loss(tcb, conn)
     tcb.cwnd = tcb.ssthresh
     tcb.recover = tcb.snd_nxt
@@ -137,6 +143,7 @@ def on_timeout(core, tcb, conn):
     tcb.flags &= ~(flags.IN_RECOVERY | flags.TAIL_PROBE | flags.TAIL_PROBED)
     tcb.flags |= flags.RETRANSMIT
     tcb.dup_acks = 0
+    forget_window(conn)
     lose_all(core, tcb)
 
 

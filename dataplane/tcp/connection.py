@@ -112,7 +112,13 @@ def _clear(core, tcb, conn):
     conn.rcv_tail = NO_BLOCK
     conn.rcv_queued = 0
     conn.ooo_head = NO_BLOCK
+    conn.ooo_tail = NO_BLOCK
     conn.ooo_blocks = 0
+    conn.dsack_start = conn.dsack_end = 0
+    conn.text_at = 0
+    conn.gaps_seen = 0
+    conn.undo_cwnd = 0
+    conn.was_out = 0
     conn.sent_at = 0
     conn.epoch_at = 0
     conn.w_max = 0.0
@@ -132,7 +138,8 @@ def _release_buffers(core, tcb, conn):
     give_chain(core, conn.rcv_head)
     give_chain(core, conn.ooo_head)
     clear_sent(core, tcb)
-    tcb.snd_head = tcb.snd_tail = conn.rcv_head = conn.rcv_tail = conn.ooo_head = NO_BLOCK
+    tcb.snd_head = tcb.snd_tail = conn.rcv_head = conn.rcv_tail = NO_BLOCK
+    conn.ooo_head = conn.ooo_tail = NO_BLOCK
     tcb.snd_queued = conn.rcv_queued = conn.ooo_blocks = 0
 
 

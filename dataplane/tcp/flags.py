@@ -26,8 +26,7 @@ TIMESTAMPS = 1 << 22  # both sides have offered timestamps (RFC 7323)
 SACK = 1 << 23  # both sides have offered selective acknowledgments (RFC 2018)
 TAIL_PROBE = 1 << 24  # a tail loss probe is owed (RFC 8985 section 7)
 TAIL_PROBED = 1 << 25  # ... has left, and its answer is awaited
-TAIL_SENT_AGAIN = 1 << 26  # ... was a retransmission
-REORDERED = 1 << 27  # the path has shown that it reorders
-CONNECTING = 1 << 28  # the channel awaits its CONNECT event
+REORDERED = 1 << 26  # the path has shown that it reorders
+CONNECTING = 1 << 27  # the channel awaits its CONNECT event
 
 LISTED = IN_OUTPUTS | IN_NOTIFY | IN_DELAYED  # outlive the connection: the slot's place in a list does

@@ -142,10 +142,9 @@ def probe_answered(tcb, conn, seg, advanced, duplicate_reported):
     """Section 7.4.2: an ACK reaches the probe. Whether the probe has repaired a loss, which the window must answer for."""
     if tcb.flags & flags.TAIL_PROBED == 0 or before(seg.ack, conn.tail_end):
         return False
-    again = tcb.flags & flags.TAIL_SENT_AGAIN
-    if again == 0 or duplicate_reported or after(seg.ack, conn.tail_end):
-        tcb.flags &= ~(flags.TAIL_PROBED | flags.TAIL_SENT_AGAIN)
-        return again != 0 and not duplicate_reported
+    if duplicate_reported or after(seg.ack, conn.tail_end):
+        tcb.flags &= ~flags.TAIL_PROBED
+        return not duplicate_reported
     if not advanced and seg.sack_count == 0 and seg.length == 0:  # original and probe have both arrived
-        tcb.flags &= ~(flags.TAIL_PROBED | flags.TAIL_SENT_AGAIN)
+        tcb.flags &= ~flags.TAIL_PROBED
     return False

@@ -60,7 +60,9 @@ def keep_out_of_order(core, conn, seq, address, length):
     most = 16 + conn.rcvbuf // 512
     while length > 0:
         part = min(length, BLOCK_BYTES)
-        if not _holds(core, conn, seq, part):
+        if _holds(core, conn, seq, part):
+            note_duplicate(conn, seq, part)
+        else:
             if conn.ooo_blocks >= most:
                 counters_at(core.counters).drop_ooo_full += 1
                 return False
@@ -80,9 +82,25 @@ def keep_out_of_order(core, conn, seq, address, length):
 
 
 @compiled
+def note_duplicate(conn, seq, length):
+    """These bytes have come before: the next ACK says so (RFC 2883)."""
+    conn.dsack_start = seq
+    conn.dsack_end = add(seq, length)
+
+
+@compiled
+def _lies_behind(core, conn, seq):
+    """Whether a segment begins behind all that is kept, as most do."""
+    if conn.ooo_tail == NO_BLOCK:
+        return True
+    last = block_at(core, conn.ooo_tail)
+    return diff(seq, last.seq) >= last.end
+
+
+@compiled
 def _holds(core, conn, seq, length):
     """Whether one kept block covers [seq, seq + length)."""
-    index = conn.ooo_head
+    index = NO_BLOCK if _lies_behind(core, conn, seq) else conn.ooo_head
     while index != NO_BLOCK:
         block = block_at(core, index)
         offset = diff(seq, block.seq)
@@ -99,6 +117,8 @@ def _link_sorted(core, conn, index):
     block = block_at(core, index)
     previous = NO_BLOCK
     at = conn.ooo_head
+    if _lies_behind(core, conn, block.seq):
+        previous, at = conn.ooo_tail, NO_BLOCK
     while at != NO_BLOCK and not after(block_at(core, at).seq, block.seq):
         previous = at
         at = block_at(core, at).next
@@ -107,6 +127,8 @@ def _link_sorted(core, conn, index):
         conn.ooo_head = index
     else:
         block_at(core, previous).next = index
+    if at == NO_BLOCK:
+        conn.ooo_tail = index
     conn.ooo_blocks += 1
 
 
@@ -117,5 +139,7 @@ def next_in_order(core, tcb, conn):
     if index == NO_BLOCK or after(block_at(core, index).seq, tcb.rcv_nxt):
         return NO_BLOCK
     conn.ooo_head = block_at(core, index).next
+    if conn.ooo_head == NO_BLOCK:
+        conn.ooo_tail = NO_BLOCK
     conn.ooo_blocks -= 1
     return index

@@ -11,6 +11,7 @@ from mpserve.dataplane.memory import load32
 from mpserve.dataplane.tcp.rack import delivered, widen_reordering_window
 from mpserve.dataplane.tcp.sent import NONE, SACKED, forget_marks, join_sacked, length_of, split
 from mpserve.dataplane.tcp.seq import add, after, before
+from mpserve.dataplane.tcp.undo import duplicate_reported
 from mpserve.dataplane.wire import tcp
 
 # -- what we report
@@ -30,35 +31,58 @@ def _end_of_run(core, index):
 
 
 @compiled
-def write_sack_option(core, conn, at, room):
-    """A SACK option of the out-of-order data, two NOPs before it, in `room` bytes at most. (length, partial sum).
+def has_report(conn):
+    """Whether an ACK has something to report: data out of order, or a duplicate."""
+    return conn.ooo_head != NO_BLOCK or conn.dsack_start != conn.dsack_end
 
-    The first block holds the segment that came last (RFC 2018 section 4); the others follow from the lowest on.
+
+@compiled
+def write_sack_option(core, conn, at, room):
+    """A SACK option of the duplicate and the out-of-order data, two NOPs before it, in `room` bytes. (length, partial sum).
+
+    A duplicate is reported first, and once (RFC 2883). Then the run that holds the segment that came last (RFC 2018 section
+    4); the others follow from the lowest on.
     """
     most = (room - 4) // 8
-    if conn.ooo_head == NO_BLOCK or most < 1:
+    if not has_report(conn) or most < 1:
         return 0, 0
     count, total = 0, 0
-    newest = NO_BLOCK
-    index = conn.ooo_head
-    while index != NO_BLOCK:
-        last, end = _end_of_run(core, index)
-        start = block_at(core, index).seq
-        if not before(conn.ooo_newest, start) and before(conn.ooo_newest, end):
-            newest = index
-            total += tcp.write_sack_block(at + 4, start, end)
-            count = 1
-            break
-        index = block_at(core, last).next
+    if conn.dsack_start != conn.dsack_end:
+        total += tcp.write_sack_block(at + 4, conn.dsack_start, conn.dsack_end)
+        conn.dsack_end = conn.dsack_start
+        count = 1
+    newest = _run_of_newest(core, conn)
+    if newest != NO_BLOCK and count < most:
+        total += _write_run(core, at + 4 + 8 * count, newest)
+        count += 1
     index = conn.ooo_head
     while index != NO_BLOCK and count < most:
-        last, end = _end_of_run(core, index)
+        last, _ = _end_of_run(core, index)
         if index != newest:
-            total += tcp.write_sack_block(at + 4 + 8 * count, block_at(core, index).seq, end)
+            total += _write_run(core, at + 4 + 8 * count, index)
             count += 1
         index = block_at(core, last).next
     counters_at(core.counters).sacks_sent += 1
     return 4 + 8 * count, total + tcp.put_word(at, tcp.NOPS_SACK | (2 + 8 * count))
+
+
+@compiled
+def _write_run(core, at, index):
+    """The SACK block of the run that begins with a kept block; its partial sum."""
+    _, end = _end_of_run(core, index)
+    return tcp.write_sack_block(at, block_at(core, index).seq, end)
+
+
+@compiled
+def _run_of_newest(core, conn):
+    """The first block of the run that holds the segment that came last, or NO_BLOCK if it has been delivered since."""
+    index = conn.ooo_head
+    while index != NO_BLOCK:
+        last, end = _end_of_run(core, index)
+        if not before(conn.ooo_newest, block_at(core, index).seq) and before(conn.ooo_newest, end):
+            return index
+        index = block_at(core, last).next
+    return NO_BLOCK
 
 
 # -- what the peer reports
@@ -79,6 +103,7 @@ def take_sacks(core, tcb, conn, seg, now):
         start, end = load32(seg.sacks + 8 * i), load32(seg.sacks + 8 * i + 4)
         if i == 0 and before(start, end) and not after(end, seg.ack):
             duplicate = True
+            duplicate_reported(tcb, conn, start, end)
         elif not before(start, end) or before(start, tcb.snd_una) or after(end, tcb.snd_nxt):
             counters.sacks_refused += 1
         elif _mark(core, tcb, conn, seg, start, end, now):

@@ -17,6 +17,8 @@ from mpserve.dataplane.tcp.state import AFTER_FIN, TIME_WAIT
 from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.wire import tcp
 
+_PAUSE_US = 1000
+
 
 @compiled
 def process_text(core, tcb, conn, seg, now):
@@ -30,8 +32,11 @@ def process_text(core, tcb, conn, seg, now):
         offer_deferred(core, tcb, conn)
     if conn.idle_us > 0:
         conn.idle_at = now + conn.idle_us
+    pause = now - conn.text_at
+    conn.text_at = now
     if seg.seq != tcb.rcv_nxt:
         counters_at(core.counters).out_of_order += 1
+        conn.gaps_seen += 1
         conn.ooo_newest = seg.seq
         keep_out_of_order(core, conn, seg.seq, seg.payload, seg.length)
         owe_ack(core, tcb)  # RFC 5681 section 4.2: at once
@@ -43,11 +48,20 @@ def process_text(core, tcb, conn, seg, now):
         counters_at(core.counters).drop_no_block += 1
         owe_ack(core, tcb)
     elif conn.ooo_head != NO_BLOCK:
+        conn.gaps_seen += 1
         _take_kept(core, tcb, conn)
+        owe_ack(core, tcb)
+    elif _is_held_back(tcb, seg, pause):
         owe_ack(core, tcb)
     else:
         _delay_ack(core, tcb, conn)
     fit_receive_buffer(core, tcb, conn, now)
+
+
+@compiled
+def _is_held_back(tcb, seg, pause):
+    """A full segment without PSH after a pause: the peer has more, and waits for an ACK that was lost, or has just timed out."""
+    return pause > max(tcb.srtt_us, _PAUSE_US) and seg.length >= tcb.mss and seg.flags & tcp.PSH == 0
 
 
 @compiled

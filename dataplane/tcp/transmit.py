@@ -10,6 +10,7 @@ from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.congestion import allowance, flight, restart_after_idle
 from mpserve.dataplane.tcp.connection import UNREACHABLE, destroy, fin_is_acknowledged
 from mpserve.dataplane.tcp.rexmit import TAIL_LOSS, start_timer
+from mpserve.dataplane.tcp.sack import has_report
 from mpserve.dataplane.tcp.sendbuf import find_offset
 from mpserve.dataplane.tcp.sent import LOST, NONE, in_flight, length_of, note_probe, note_sent, note_sent_again
 from mpserve.dataplane.tcp.seq import add, diff
@@ -18,6 +19,8 @@ from mpserve.dataplane.tcp.state import SYN_RECEIVED, SYN_SENT
 from mpserve.dataplane.tcp.syn_sent import owe_syn
 from mpserve.dataplane.wheel import arm
 from mpserve.dataplane.wire import tcp
+
+_MANY_SEGMENTS = 4  # in one turn
 
 
 @compiled
@@ -48,7 +51,7 @@ def _emit(core, tcb, conn, mac, seq, flag_bits, block, position, length):
     if sent:
         tcb.rcv_acked = tcb.rcv_nxt
         tcb.flags &= ~(flags.ACK_DELAYED | flags.ACK_PUT_OFF)
-        if length == 0 or conn.ooo_head == NO_BLOCK or tcb.flags & flags.SACK == 0:
+        if length == 0 or tcb.flags & flags.SACK == 0 or not has_report(conn):
             tcb.flags &= ~flags.ACK_NOW  # a SACK option wants a segment without payload
     return sent, block, position
 
@@ -78,9 +81,29 @@ def output(core, tcb, conn, now):
     if tcb.flags & flags.TAIL_PROBE and not _send_tail_probe(core, tcb, conn, mac, now):
         return False
     if tcb.flags & flags.ACK_NOW:
-        sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, 0, NO_BLOCK, 0, 0)
-        return sent
+        return _send_acks(core, tcb, conn, mac)
+    conn.gaps_seen = 0
     return True
+
+
+@compiled
+def _send_acks(core, tcb, conn, mac):
+    """A turn's one ACK, and where many segments have come a second one, lest the loss of a single frame stop the peer.
+
+    RFC 9293 section 3.8.6.3 wants one for every second full segment, RFC 5681 section 4.2 one for each near a gap.
+    """
+    arrived = diff(tcb.rcv_nxt, tcb.rcv_acked)
+    if conn.gaps_seen > 1:
+        conn.gaps_seen = 0
+        _emit(core, tcb, conn, mac, tcb.snd_nxt, 0, NO_BLOCK, 0, 0)
+    elif arrived >= _MANY_SEGMENTS * tcb.mss:
+        wnd = window_to_advertise(core, tcb, conn)
+        wnd = min(wnd + (arrived // 2 >> np.int64(tcb.rcv_scale)), 0xFFFF)  # the same right edge
+        halfway = add(tcb.rcv_acked, arrived - arrived // 2)
+        send_segment(core, tcb, conn, mac, tcb.snd_nxt, halfway, tcp.ACK, wnd, NO_BLOCK, 0, 0)
+    conn.gaps_seen = 0
+    sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, 0, NO_BLOCK, 0, 0)
+    return sent
 
 
 @compiled
@@ -159,6 +182,7 @@ def _send_lost(core, tcb, conn, mac, now):
             return False
         counters_at(core.counters).retransmits += 1
         tcb.flags &= ~flags.RETRANSMIT
+        conn.undo_bytes += length
         note_sent_again(core, tcb, previous, index, length, now)
         previous, index = NONE, tcb.sent_head
     if tcb.rexmit_at == NEVER:
@@ -168,23 +192,20 @@ def _send_lost(core, tcb, conn, mac, now):
 
 @compiled
 def _send_tail_probe(core, tcb, conn, mac, now):
-    """RFC 8985 section 7.3: a new segment whatever the congestion window, or else the last one again."""
-    out = flight(tcb)
-    if out > 0:
-        fresh = min(min(tcb.snd_queued - out, tcb.mss), tcb.snd_wnd - out)
-        length = fresh if fresh > 0 else min(length_of(sent_at(core, tcb.sent_tail)), tcb.mss)
-        start = tcb.snd_nxt if fresh > 0 else add(tcb.snd_nxt, -length)
+    """RFC 8985 section 7.3: the last segment again.
+
+    The RFC prefers a new one. But a duplicate is acknowledged at once, where a lone new segment waits for the peer's delayed
+    ACK: 40 ms on a path of 100 us, each time that the only ACK of a window is lost.
+    """
+    if flight(tcb) > 0:
+        length = min(length_of(sent_at(core, tcb.sent_tail)), tcb.mss)
+        start = add(tcb.snd_nxt, -length)
         if not _send_range(core, tcb, conn, mac, start, length):
             return False
-        tcb.flags &= ~flags.TAIL_SENT_AGAIN
-        if fresh > 0:
-            note_sent(core, tcb, start, add(start, length), now)
-            tcb.snd_nxt = add(start, length)
-        else:
-            note_probe(core, tcb, start, now)
-            tcb.flags |= flags.TAIL_SENT_AGAIN
-            counters_at(core.counters).retransmits += 1
-        counters_at(core.counters).tail_loss_probes += 1
+        note_probe(core, tcb, start, now)
+        counters = counters_at(core.counters)
+        counters.retransmits += 1
+        counters.tail_loss_probes += 1
         tcb.flags |= flags.TAIL_PROBED
         conn.tail_end = tcb.snd_nxt
     tcb.flags &= ~flags.TAIL_PROBE

@@ -30,16 +30,37 @@ def test_more_data_does_not_put_the_ack_off_again(stack):
 
 def test_the_second_full_segment_is_acked_at_once(stack):
     peer = Peer(stack).establish()
-    peer.send(0, data=bytes(MSS))
+    peer.send(0, flags="PA", data=bytes(MSS))
     peer.nothing()
     peer.send(1000, data=bytes(MSS))
     peer.recv(1000, flags="A", ack=1 + 2 * MSS)
 
 
-def test_ten_segments_in_a_burst_get_one_ack(stack):
+def test_a_full_segment_that_is_not_the_last_is_acked_at_once_after_a_pause(stack):
+    """Its sender has more and waits: the ACK before was lost, or its window is a single segment."""
+    peer = Peer(stack).establish()
+    peer.send(0, flags="PA", data=bytes(MSS))
+    peer.recv(DELAY + TICK, flags="A", ack=1 + MSS)
+    peer.send(100_000, data=bytes(MSS))
+    peer.recv(100_000, flags="A", ack=1 + 2 * MSS)
+    peer.send(100_500, data=bytes(MSS))
+    peer.nothing(110_000)
+
+
+def test_three_segments_in_a_burst_get_one_ack(stack):
+    peer = Peer(stack).establish()
+    peer.burst(0, *[dict(data=bytes(MSS)) for _ in range(3)])
+    peer.recv(0, flags="A", ack=1 + 3 * MSS)
+    peer.nothing(100_000)
+
+
+def test_ten_segments_in_a_burst_get_two_acks(stack):
+    """The loss of one does not stop the peer. Both have the same right edge of the window."""
     peer = Peer(stack).establish()
     peer.burst(0, *[dict(data=bytes(MSS)) for _ in range(10)])
-    peer.recv(0, flags="A", ack=1 + 10 * MSS)
+    first = peer.recv(0, flags="A", ack=1 + 5 * MSS)
+    second = peer.recv(0, flags="A", ack=1 + 10 * MSS)
+    assert first.window - second.window == 5 * MSS >> int(peer.tcb.rcv_scale)
     peer.nothing(100_000)
 
 
