@@ -20,6 +20,7 @@ from mpserve.dataplane.turn import IDLE, turn
 from mpserve.testing.wire import Wire
 
 AUTO_ACCEPT = 1 << 60
+MAC = b"\x02\x00\x00\x00\x00\x02"
 
 
 class StackEvent(NamedTuple):
@@ -50,7 +51,10 @@ def listen(core: Core, port: int, ip: str | None = None, accepts: int = AUTO_ACC
 
 
 class Stack:
-    """A core, a wire and a clock in microseconds. `impair`, as `--impair` takes it, makes the wire a faulty one."""
+    """A core, a wire and a clock in microseconds.
+
+    `impair`, as `--impair` takes it, makes the wire a faulty one, on which up to half of the `mbufs` are on their way.
+    """
 
     def __init__(
         self,
@@ -63,10 +67,12 @@ class Stack:
         gateway: str | None = None,
         routes: Sequence[tuple[str, int, str]] = (),
         impair: str = "",
+        mac: bytes = MAC,
+        mbufs: int = 4096,
         **limits: float | str,
     ) -> None:
         self.ip, self.port = ip, port
-        self.wire = Wire(mtu=mtu)
+        self.wire = Wire(mac, mtu, mbufs)
         self.core = make_core(
             Limits(**limits),  # type: ignore[arg-type]
             mac=self.wire.mac,
@@ -78,13 +84,15 @@ class Stack:
             seed=seed,
         )
         self.wire.attach(self.core)
-        self.faulty_wire = FaultyWire(self.core, parse_impairment(impair)) if impair else None
+        self.faulty_wire: FaultyWire | None = None
+        if impair:
+            self.faulty_wire = FaultyWire(self.core, parse_impairment(impair), rows=1 << (mbufs.bit_length() - 2))
         connect_units(self.core)
         listen(self.core, port)
         self._arguments = allocate(np.uint8, 1 << 20)
         self._pending = 0
         self._argument_at = 0
-        self._at_rest = False
+        self._idle = False
 
     @property
     def now(self) -> int:
@@ -116,7 +124,7 @@ class Stack:
         self.core.check()
         if self.faulty_wire is not None:
             self.faulty_wire.check()
-        self._at_rest = count == IDLE and not record.notify_count and not self.wire.waiting
+        self._idle = count == IDLE
         return self._events(count) if count > 0 else []
 
     def _events(self, count: int) -> list[StackEvent]:
@@ -127,12 +135,22 @@ class Stack:
             for k, s, h, a, b in zip(*columns, strict=True)
         ]
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing more happens at the present time."""
+        return self._idle and not self.core.record.notify_count and not self.wire.waiting
+
+    @property
+    def batch_is_full(self) -> bool:
+        """The next turn's commands have no room for 64 KiB more."""
+        return self._pending == COMMAND_ROWS or self._argument_at + (1 << 16) > len(self._arguments)
+
     def settle(self) -> list[StackEvent]:
         """Turn until nothing more happens; all events."""
         events: list[StackEvent] = []
         for _ in range(1000):
             events += self.turn()
-            if self._at_rest:
+            if self.is_at_rest:
                 return events
         raise AssertionError("the stack does not come to rest")
 

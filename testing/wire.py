@@ -4,6 +4,8 @@ Built as plain Python (NUMBA_DISABLE_JIT=1), each received frame is a memory reg
 end is an error.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,18 @@ _WIRE_AT = 248  # in the fake mbuf: the wire that it belongs to
 WIRE = np.dtype(
     [
         (n, "i8")
-        for n in ("free_list", "free_count", "rx", "rx_head", "rx_count", "rx_rows", "tx", "tx_count", "tx_rows")
+        for n in (
+            "free_list",
+            "free_count",
+            "rx",
+            "rx_head",
+            "rx_count",
+            "rx_rows",
+            "tx",
+            "tx_count",
+            "tx_rows",
+            "peer",
+        )
     ]
 )
 wire_at = record_at(WIRE)
@@ -50,12 +63,24 @@ def wire_rx(port, queue, pkts, count):
 
 @unit("wire_tx")
 def wire_tx(port, queue, pkts, count):
-    """As rte_eth_tx_burst."""
+    """As rte_eth_tx_burst. What leaves is collected by Python, or arrives at the peer by a cable."""
     wire = wire_at(port)
+    if wire.peer != 0:
+        return _cross(wire_at(wire.peer), pkts, count)
     taken = min(count, wire.tx_rows - wire.tx_count)
     for i in range(taken):
         set_native64(wire.tx + 8 * (wire.tx_count + i), native64(pkts + 8 * i))
     wire.tx_count += taken
+    return taken
+
+
+@compiled
+def _cross(peer, pkts, count):
+    """The mbufs go over to the peer, as many as it has room for; whoever frees them, they return to their own wire."""
+    taken = min(count, peer.rx_rows - peer.rx_count)
+    for i in range(taken):
+        set_native64(peer.rx + 8 * ((peer.rx_head + peer.rx_count + i) % peer.rx_rows), native64(pkts + 8 * i))
+    peer.rx_count += taken
     return taken
 
 
@@ -138,6 +163,10 @@ class Wire:
         record.alloc, record.free = wire_alloc.address, wire_free.address
         record.port = record.pool = self.port
         record.unfinished_checksums = int(self.unfinished_checksums)
+
+    def connect(self, other: Wire) -> None:
+        """Join the two by a cable without delay or loss: what one sends arrives at the other."""
+        self._wire.peer, other._wire.peer = other.port, self.port
 
     def _pop(self) -> int:
         self._wire.free_count -= 1

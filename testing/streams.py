@@ -6,7 +6,8 @@ import socket
 import zlib
 from collections.abc import Iterator
 
-import mpserve
+from mpserve.framework.handler import Handler
+from mpserve.framework.lwsocket import LwSocket
 
 CHUNK = 1 << 16
 _BASE = random.Random(9293).randbytes(1 << 20)
@@ -29,17 +30,17 @@ def crc_of(length: int) -> int:
     return crc
 
 
-class Bulk(mpserve.Handler):
+class Bulk(Handler):
     """`cookie` is what is left to send, or the [count, CRC] of what was taken."""
 
-    def on_data(self, sock: mpserve.LwSocket, data: bytes) -> None:
+    def on_data(self, sock: LwSocket, data: bytes) -> None:
         if sock.cookie is None:
             data = self._begin(sock, data)
         if isinstance(sock.cookie, list):
             sock.cookie[0] += len(data)
             sock.cookie[1] = zlib.crc32(data, sock.cookie[1])
 
-    def _begin(self, sock: mpserve.LwSocket, data: bytes) -> bytes:
+    def _begin(self, sock: LwSocket, data: bytes) -> bytes:
         line, _, rest = data.partition(b"\n")
         if line.startswith(b"get "):
             sock.cookie = stream(int(line[4:]))
@@ -48,13 +49,13 @@ class Bulk(mpserve.Handler):
             sock.cookie = [0, 0]
         return rest
 
-    def on_writable(self, sock: mpserve.LwSocket) -> None:
+    def on_writable(self, sock: LwSocket) -> None:
         for piece in sock.cookie:
             if not sock.write(piece):
                 return
         sock.close()
 
-    def on_eof(self, sock: mpserve.LwSocket) -> None:
+    def on_eof(self, sock: LwSocket) -> None:
         if isinstance(sock.cookie, list):
             sock.write(b"%d %d\n" % tuple(sock.cookie))
             sock.close()
@@ -71,9 +72,11 @@ def get(address: tuple[str, int], length: int) -> tuple[int, int]:
     return count, crc
 
 
-def put(address: tuple[str, int], length: int) -> tuple[int, int]:
-    """Send a stream; how many bytes the server says came and their CRC."""
+def put(address: tuple[str, int], length: int, congestion: str = "") -> tuple[int, int]:
+    """Send a stream; how many bytes the server says came and their CRC. `congestion` is the kernel's control of it."""
     with socket.create_connection(address, 20) as connection:
+        if congestion:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         connection.sendall(b"put\n")
         for piece in stream(length):
             connection.sendall(piece)
