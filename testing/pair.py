@@ -93,10 +93,18 @@ class Pair:
 
     def step(self) -> None:
         """Let everything happen that happens now, then go to the time of what happens next."""
+        self.settle()
+        self.advance()
+
+    def settle(self) -> None:
+        """Let everything happen that happens now."""
         for stack in self.stacks:
             stack.now = self.now
         while self._turn():
             pass
+
+    def advance(self) -> None:
+        """Go to the time of what happens next."""
         following = min(min(int(stack.core.record.sleep_until), stack.next_release) for stack in self.stacks)
         self.now = max(following, self.now + self.quantum_us)
 

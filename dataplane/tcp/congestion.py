@@ -45,11 +45,22 @@ def on_new_ack(core, tcb, conn, acked):
     elif not _was_limited(tcb, acked):
         return
     elif tcb.cwnd < tcb.ssthresh:
-        tcb.cwnd = min(tcb.cwnd + min(acked, 2 * tcb.mss), MAX_CWND)  # RFC 3465, L = 2
+        tcb.cwnd = min(_after_slow_start_ack(tcb, acked), MAX_CWND)
     elif conn.settings & NEWRENO == 0:
         tcb.cwnd = min(cubic_window(core, tcb, conn, acked), MAX_CWND)
     else:
         tcb.cwnd = min(tcb.cwnd + max(tcb.mss * min(acked, tcb.mss) // tcb.cwnd, 1), MAX_CWND)
+
+
+@compiled
+def _after_slow_start_ack(tcb, acked):
+    """The window doubles in a round trip however few ACKs there are: a receiver that works in batches sends two of them.
+
+    RFC 3465's limit holds while what a timeout took for lost is sent again: what is acknowledged then may have come before.
+    """
+    if before(tcb.snd_una, tcb.recover):
+        return tcb.cwnd + min(acked, 2 * tcb.mss)
+    return max(min(tcb.cwnd + acked, tcb.ssthresh), tcb.cwnd + min(acked, tcb.mss))
 
 
 @compiled

@@ -6,6 +6,7 @@ from peer import TICK, Peer, pattern
 from mpserve.dataplane.tcp.state import State
 
 MSS = 1460
+SECOND = 1_000_000
 BIG = 200_000
 
 
@@ -48,12 +49,27 @@ def test_slow_start_adds_a_segment_for_each_acked(peer):
     assert peer.tcb.cwnd == 20 * MSS
 
 
-def test_one_ack_of_many_adds_two_segments(peer):
-    """RFC 3465 with L = 2: an ACK of the whole flight doesn't double the window."""
+def test_one_ack_of_many_doubles_the_window_all_the_same(peer):
     seqs(peer)
     peer.send(1000, ack=1 + 10 * MSS)
-    assert peer.tcb.cwnd == 12 * MSS
-    assert len(seqs(peer)) == 12
+    assert peer.tcb.cwnd == 20 * MSS
+    assert len(seqs(peer)) == 20
+
+
+def test_slow_start_after_a_timeout_adds_two_segments_an_ack_at_most(peer):
+    """RFC 3465: what is acknowledged then may all have arrived before."""
+    seqs(peer)
+    assert set(seqs(peer, SECOND)) == {0}
+    assert peer.tcb.cwnd == MSS
+    peer.send(SECOND, ack=1 + 9 * MSS)
+    assert peer.tcb.cwnd == 3 * MSS
+
+
+def test_slow_start_ends_at_ssthresh(peer):
+    seqs(peer)
+    peer.tcb.ssthresh = 15 * MSS
+    peer.send(1000, ack=1 + 10 * MSS)
+    assert peer.tcb.cwnd == 15 * MSS
 
 
 def test_congestion_avoidance_adds_a_segment_a_window(peer):
