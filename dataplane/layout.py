@@ -112,6 +112,7 @@ CONN = _record(  # cold, by the same slot
     ("dsack_end", "u4"),
     ("text_at", "i8"),  # when data came last
     ("gaps_seen", "i4"),  # segments of this turn that ask for an ACK at once: out of order, or filling a hole
+    ("lossy_at", "i8"),  # when a gap or a duplicate last showed that the path loses frames
     ("ts_recent_at", "i8"),  # when ts_recent last changed
     ("rack_sent_at", "i8"),  # RFC 8985: when what was sent last, of all that is delivered, was sent
     ("rack_end", "u4"),

@@ -4,7 +4,6 @@ import datetime
 import json
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -24,10 +23,10 @@ WAYS = {"get": "server sends", "put": "server receives"}
 Samples = list[dict[str, Any]]
 
 
-def measure(wire: str, stack: str, length: int, ways: list[str]) -> Samples:
+def measure(wire: str, stack: str, length: int, ways: list[str], device: str) -> Samples:
     """One start of a server on one wire, a stream each way."""
     found: Samples = []
-    with namespaces(stack == "linux"), joined(WIRES[wire]), serving(stack):
+    with namespaces(stack == "linux"), joined(WIRES[wire]), serving(stack, device):
         for way in ways:
             seconds = move(way, length)
             found.append({"wire": wire, "stack": stack, "way": way, "bytes": length, "seconds": seconds})
@@ -56,13 +55,26 @@ def table(samples: Samples) -> Table:
     return shown
 
 
+def keep(samples: Samples, device: str) -> None:
+    """Write what is measured so far: an interrupted run keeps it."""
+    about = {"date": datetime.date.today().isoformat(), "machine": machine.describe(), "wires": WIRES, "device": device}
+    RESULTS.write_text(json.dumps({**about, "samples": samples}, indent=1) + "\n")
+
+
 @click.command()
 @click.option("--bytes", "length", default=10 << 30, show_default=True, help="Length of each stream.")
 @click.option("--rounds", default=1, show_default=True, help="Each stack moves each stream so often, taking turns.")
 @click.option("--only", multiple=True, type=click.Choice(list(WIRES)), help="One wire of them; may be given again.")
 @click.option("--ways", multiple=True, type=click.Choice(list(WAYS)), help="One direction.")
+@click.option(
+    "--device",
+    type=click.Choice(["af_packet", "af_xdp"]),
+    default="af_packet",
+    show_default=True,
+    help="How our server's end of the wire is driven.",
+)
 @click.option("--write/--no-write", default=True, help=f"Keep the figures in {RESULTS.relative_to(REPOSITORY)}.")
-def main(length: int, rounds: int, only: tuple[str, ...], ways: tuple[str, ...], write: bool) -> None:
+def main(length: int, rounds: int, only: tuple[str, ...], ways: tuple[str, ...], device: str, write: bool) -> None:
     """Streams over a faulty wire: this project's TCP beside Linux's, sending and receiving."""
     obstacle = check_machine()
     if obstacle:
@@ -72,11 +84,10 @@ def main(length: int, rounds: int, only: tuple[str, ...], ways: tuple[str, ...],
     for _ in range(rounds):
         for wire in only or WIRES:
             for stack in STACKS:
-                samples += measure(wire, stack, length, list(ways or WAYS))
+                samples += measure(wire, stack, length, list(ways or WAYS), device)
+                if write:
+                    keep(samples, device)
     Console(width=120).print(table(samples))
-    if write:
-        about = {"date": datetime.date.today().isoformat(), "machine": machine.describe(), "wires": WIRES}
-        Path(RESULTS).write_text(json.dumps({**about, "samples": samples}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

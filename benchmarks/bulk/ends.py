@@ -91,13 +91,20 @@ def joined(faults: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving(stack: str) -> Iterator[None]:
-    """A server of streams on one of the two stacks."""
+def serving(stack: str, device: str) -> Iterator[None]:
+    """A server of streams on one of the two stacks; `device` is the driver that ours uses."""
     if stack == "linux":
         argv = [sys.executable, "-m", "benchmarks.bulk.kernel_server", str(PORT)]
     else:
         argv = [str(Path(sys.executable).with_name("mpserve")), "run", f"{Path(streams.__file__)}:Bulk"]
-        argv += ["--device", "af_xdp:mpbulk0", "--ip", f"{SERVER_IP}/24", "--listen", f":{PORT}"]
+        argv += [
+            "--device",
+            os.environ.get("MPB_DEV", "af_xdp") + ":mpbulk0",
+            "--ip",
+            f"{SERVER_IP}/24",
+            "--listen",
+            f":{PORT}",
+        ]
     with _running(_inside(SERVER, SERVER_CORE, argv), "serving"):
         yield
 

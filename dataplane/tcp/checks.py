@@ -61,7 +61,7 @@ def check_sequence(core, tcb, conn, seg):
     if not _acceptable(start, length, window):
         return _unacceptable(core, tcb, conn, seg, start, length)
     if start < 0 and seg.flags & (tcp.SYN | tcp.RST) == 0:  # a RST counts only where it begins
-        note_duplicate(conn, seg.seq, min(-start, seg.length))
+        note_duplicate(core, conn, seg.seq, min(-start, seg.length))
         _trim_front(seg, -start)
         start = 0
     if start + seg.length > window:
@@ -93,7 +93,7 @@ def _unacceptable(core, tcb, conn, seg, start, length):
         return True
     if start + length <= 0:
         counters.drop_duplicate += 1
-        note_duplicate(conn, seg.seq, seg.length)
+        note_duplicate(core, conn, seg.seq, seg.length)
     else:
         counters.drop_out_of_window += 1
     return False

@@ -117,6 +117,7 @@ def _clear(core, tcb, conn):
     conn.dsack_start = conn.dsack_end = 0
     conn.text_at = 0
     conn.gaps_seen = 0
+    conn.lossy_at = -NEVER
     conn.undo_cwnd = 0
     conn.was_out = 0
     conn.sent_at = 0

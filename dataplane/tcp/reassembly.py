@@ -10,6 +10,8 @@ from mpserve.dataplane.layout import BLOCK_BYTES, NO_BLOCK, block_at, counters_a
 from mpserve.dataplane.memory import copy
 from mpserve.dataplane.tcp.seq import add, after, diff
 
+_LOSS_REMEMBERED_US = 1_000_000
+
 
 @compiled
 def keep_unread(core, conn, address, length):
@@ -61,7 +63,7 @@ def keep_out_of_order(core, conn, seq, address, length):
     while length > 0:
         part = min(length, BLOCK_BYTES)
         if _holds(core, conn, seq, part):
-            note_duplicate(conn, seq, part)
+            note_duplicate(core, conn, seq, part)
         else:
             if conn.ooo_blocks >= most:
                 counters_at(core.counters).drop_ooo_full += 1
@@ -82,8 +84,15 @@ def keep_out_of_order(core, conn, seq, address, length):
 
 
 @compiled
-def note_duplicate(conn, seq, length):
+def loses_frames(conn, now):
+    """Whether the path has lost something lately, as gaps and duplicates show."""
+    return now - conn.lossy_at < _LOSS_REMEMBERED_US
+
+
+@compiled
+def note_duplicate(core, conn, seq, length):
     """These bytes have come before: the next ACK says so (RFC 2883)."""
+    conn.lossy_at = core.now
     conn.dsack_start = seq
     conn.dsack_end = add(seq, length)
 

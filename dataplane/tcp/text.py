@@ -10,7 +10,7 @@ from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import offer_deferred
 from mpserve.dataplane.tcp.buffers import fit_receive_buffer
 from mpserve.dataplane.tcp.connection import finish, notify, owe_ack, owe_output
-from mpserve.dataplane.tcp.reassembly import keep_out_of_order, keep_unread, next_in_order, take_unread
+from mpserve.dataplane.tcp.reassembly import keep_out_of_order, keep_unread, loses_frames, next_in_order, take_unread
 from mpserve.dataplane.tcp.seq import add, diff
 from mpserve.dataplane.tcp.settings import DEFERRED, QUICKACK
 from mpserve.dataplane.tcp.state import AFTER_FIN, TIME_WAIT
@@ -36,7 +36,7 @@ def process_text(core, tcb, conn, seg, now):
     conn.text_at = now
     if seg.seq != tcb.rcv_nxt:
         counters_at(core.counters).out_of_order += 1
-        conn.gaps_seen += 1
+        _note_gap(conn, now)
         conn.ooo_newest = seg.seq
         keep_out_of_order(core, conn, seg.seq, seg.payload, seg.length)
         owe_ack(core, tcb)  # RFC 5681 section 4.2: at once
@@ -48,10 +48,10 @@ def process_text(core, tcb, conn, seg, now):
         counters_at(core.counters).drop_no_block += 1
         owe_ack(core, tcb)
     elif conn.ooo_head != NO_BLOCK:
-        conn.gaps_seen += 1
+        _note_gap(conn, now)
         _take_kept(core, tcb, conn)
         owe_ack(core, tcb)
-    elif _is_held_back(tcb, seg, pause):
+    elif _is_wanted_at_once(tcb, conn, seg, now, pause):
         owe_ack(core, tcb)
     else:
         _delay_ack(core, tcb, conn)
@@ -59,9 +59,18 @@ def process_text(core, tcb, conn, seg, now):
 
 
 @compiled
-def _is_held_back(tcb, seg, pause):
-    """A full segment without PSH after a pause: the peer has more, and waits for an ACK that was lost, or has just timed out."""
-    return pause > max(tcb.srtt_us, _PAUSE_US) and seg.length >= tcb.mss and seg.flags & tcp.PSH == 0
+def _note_gap(conn, now):
+    conn.gaps_seen += 1
+    conn.lossy_at = now
+
+
+@compiled
+def _is_wanted_at_once(tcb, conn, seg, now, pause):
+    """Whether the peer may wait for the ACK of a full segment: the path has lost something lately, or the peer has paused
+    though it has more (no PSH), for an ACK was lost or its timer has expired."""
+    if seg.length < tcb.mss:
+        return False
+    return loses_frames(conn, now) or (pause > max(tcb.srtt_us, _PAUSE_US) and seg.flags & tcp.PSH == 0)
 
 
 @compiled

@@ -9,6 +9,7 @@ from mpserve.dataplane.neighbor import ASK_EVERY_US, await_neighbor, is_given_up
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.congestion import allowance, flight, restart_after_idle
 from mpserve.dataplane.tcp.connection import UNREACHABLE, destroy, fin_is_acknowledged
+from mpserve.dataplane.tcp.reassembly import loses_frames
 from mpserve.dataplane.tcp.rexmit import TAIL_LOSS, start_timer
 from mpserve.dataplane.tcp.sack import has_report
 from mpserve.dataplane.tcp.sendbuf import find_offset
@@ -21,6 +22,7 @@ from mpserve.dataplane.wheel import arm
 from mpserve.dataplane.wire import tcp
 
 _MANY_SEGMENTS = 4  # in one turn
+_MOST_ACKS = 8  # of one turn
 
 
 @compiled
@@ -81,29 +83,39 @@ def output(core, tcb, conn, now):
     if tcb.flags & flags.TAIL_PROBE and not _send_tail_probe(core, tcb, conn, mac, now):
         return False
     if tcb.flags & flags.ACK_NOW:
-        return _send_acks(core, tcb, conn, mac)
+        return _send_acks(core, tcb, conn, mac, now)
     conn.gaps_seen = 0
     return True
 
 
 @compiled
-def _send_acks(core, tcb, conn, mac):
-    """A turn's one ACK, and where many segments have come a second one, lest the loss of a single frame stop the peer.
+def _send_acks(core, tcb, conn, mac, now):
+    """A turn's one ACK. On a path that loses frames there are some before it, lest the loss of this one stop the peer.
 
     RFC 9293 section 3.8.6.3 wants one for every second full segment, RFC 5681 section 4.2 one for each near a gap.
     """
-    arrived = diff(tcb.rcv_nxt, tcb.rcv_acked)
     if conn.gaps_seen > 1:
-        conn.gaps_seen = 0
         _emit(core, tcb, conn, mac, tcb.snd_nxt, 0, NO_BLOCK, 0, 0)
-    elif arrived >= _MANY_SEGMENTS * tcb.mss:
-        wnd = window_to_advertise(core, tcb, conn)
-        wnd = min(wnd + (arrived // 2 >> np.int64(tcb.rcv_scale)), 0xFFFF)  # the same right edge
-        halfway = add(tcb.rcv_acked, arrived - arrived // 2)
-        send_segment(core, tcb, conn, mac, tcb.snd_nxt, halfway, tcp.ACK, wnd, NO_BLOCK, 0, 0)
+    else:
+        _send_acks_between(core, tcb, conn, mac, now)
     conn.gaps_seen = 0
     sent, _, _ = _emit(core, tcb, conn, mac, tcb.snd_nxt, 0, NO_BLOCK, 0, 0)
     return sent
+
+
+@compiled
+def _send_acks_between(core, tcb, conn, mac, now):
+    """ACKs of parts of what has come, if the path has lost something lately."""
+    segments = diff(tcb.rcv_nxt, tcb.rcv_acked) // tcb.mss
+    if segments < _MANY_SEGMENTS or not loses_frames(conn, now):
+        return
+    acks = min(segments // 2, _MOST_ACKS)
+    wnd = window_to_advertise(core, tcb, conn)
+    start = tcb.rcv_acked
+    for i in range(1, acks):
+        ack = add(start, segments * i // acks * tcb.mss)
+        edge_kept = min(wnd + (diff(tcb.rcv_nxt, ack) >> np.int64(tcb.rcv_scale)), 0xFFFF)
+        send_segment(core, tcb, conn, mac, tcb.snd_nxt, ack, tcp.ACK, edge_kept, NO_BLOCK, 0, 0)
 
 
 @compiled
