@@ -21,7 +21,7 @@ from mpserve.dataplane.jit import CHECKS
 from mpserve.dataplane.layout import BLOCK_BYTES, NEVER, Core
 from mpserve.dataplane.limits import DEFAULTS, Limits
 from mpserve.framework import socket_options
-from mpserve.framework.channel import IDLE, Channel
+from mpserve.framework.core_channel import IDLE, CoreChannel
 from mpserve.framework.handler import Handler
 from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
 from mpserve.framework.machine import Machine
@@ -76,7 +76,7 @@ class Worker:
         self.faulty_wire = self._machine.faulty_wire
         memory = self.memory
         memory.record.idle_spin_us = NEVER if busy_poll else idle_spin_us
-        self.channel = Channel(memory)
+        self.channel = CoreChannel(memory)
         self._listeners = {self.channel.listen(port, address or None): (address, port) for address, port in listen}
         self._recorder = Recorder(memory, record) if record else None
         self._sockets: list[LwSocket | None] = [None] * limits.max_connections

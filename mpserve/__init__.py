@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from mpserve.dataplane.errors import DeviceError, SetupError
     from mpserve.dataplane.events import Reason
     from mpserve.dataplane.limits import Limits
-    from mpserve.framework.channel import Channel
     from mpserve.framework.errors import Closed
     from mpserve.framework.handler import Handler
     from mpserve.framework.lwsocket import LwSocket
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Channel",
     "Closed",
     "DeviceError",
     "Handler",
@@ -34,7 +32,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Channel": "framework.channel",
     "Closed": "framework.errors",
     "DeviceError": "dataplane.errors",
     "Handler": "framework.handler",

@@ -1,4 +1,4 @@
-"""The channel between one core's stack and Python: commands down and completion events up, a batch at a time.
+"""`CoreChannel`, between one core's stack and Python: commands down and completion events up, a batch at a time.
 
 Commands gather in two lists (`words`, `payloads`); `turn` hands them down as one buffer, lets the stack work, and leaves
 the events as columns. Python and compiled code cross once a turn.
@@ -59,7 +59,7 @@ def _word(core: Core, name: str) -> int:
     return CORE.fields[name][1] // 8  # type: ignore[index]
 
 
-class Channel:
+class CoreChannel:
     """One core's channel. Not thread-safe: it belongs to the thread that turns the core."""
 
     def __init__(self, core: Core) -> None:
