@@ -35,6 +35,9 @@ _OPTIONS = [
     click.option("--publish", metavar="HOST:PORT", help="Relay a kernel socket to the server; for development."),
     click.option("--take-over", is_flag=True, default=None, help="Take an interface that this machine itself uses."),
     click.option("--grace-seconds", type=float, metavar="N", help="How long connections may drain at the end.  [5]"),
+    click.option(
+        "--slow-callback", type=float, metavar="N", help="Log callbacks that run so long (s); 0: none.  [0.1]"
+    ),
     click.option("--config", metavar="FILE", help="Settings as TOML.  [mpserve.toml, if there is one]"),
     click.option("--verbose", is_flag=True, default=None, help="Log more."),
 ]
@@ -65,7 +68,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
 _NAMES = (
     "device ip gateway routes listen set_ busy_poll idle_spin_us cpu hugepages max_connections limit record impair publish "
     "take_over "
-    "grace_seconds config verbose"
+    "grace_seconds slow_callback config verbose"
 ).split()
 
 

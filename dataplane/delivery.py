@@ -32,6 +32,9 @@ def deliver(core):
 def _deliver_one(core, tcb, conn):
     if tcb.flags & (flags.GONE | flags.UNACCEPTED):  # listed in the slot's last life
         return
+    if tcb.flags & flags.NOTIFY_CONNECT:
+        tcb.flags &= ~flags.NOTIFY_CONNECT
+        emit(core, CONNECT, tcb.slot, handle_of(tcb), 0, 0)
     if tcb.state != STATE_CLOSED:
         _deliver_unread(core, tcb, conn)
         _deliver_eof(core, tcb, conn)

@@ -45,6 +45,7 @@ UNIT_MODULES = (
     "mpserve.dataplane.tcp.timers",
     "mpserve.dataplane.tcp.connect",
     "mpserve.dataplane.turn",
+    "mpserve.dataplane.standby",
 )
 
 

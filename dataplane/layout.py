@@ -248,7 +248,8 @@ CONTROL = _record(  # a frame owed that belongs to no TCB
 
 COUNTER_NAMES = (
     # machine
-    "turns busy_turns busy_cycles events commands rx_frames rx_bytes tx_frames tx_bytes tx_retried mbuf_shortage sleeps "
+    "turns busy_turns busy_cycles standby_turns events commands rx_frames rx_bytes tx_frames tx_bytes "
+    "tx_retried mbuf_shortage sleeps "
     # drops, in the order a frame meets them
     "drop_runt drop_not_ours drop_ethertype drop_oversize "
     "drop_arp_malformed drop_ip_malformed drop_ip_checksum drop_ip_fragment drop_ip_options drop_ip_martian drop_ip_not_ours "
@@ -276,7 +277,7 @@ CORE = np.dtype(
         (name, "i8")
         for name in (
             # ownership (decision 9) and the machine: functions by address
-            "owner fault "
+            "owner away_since standby_stop usleep fault "
             "rx tx alloc free read_tsc port queue pool handler handler_state "
             "unit_ingress unit_egress unit_commands unit_timers "
             # clock: us = (tsc - tsc_start) * tsc_scale >> 32 when read_tsc is set, else now as set by the host

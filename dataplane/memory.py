@@ -207,6 +207,11 @@ def _call(count: int) -> Callable[..., int]:
         @intrinsic
         def call(typing_context, address):
             return signature, lower
+    elif count == 1:
+
+        @intrinsic
+        def call(typing_context, address, a):
+            return signature, lower
     elif count == 2:
 
         @intrinsic
@@ -228,7 +233,7 @@ def _call(count: int) -> Callable[..., int]:
 
 copy = _copy_compiled if JIT else _copy_python  # memcpy: the ranges must not overlap
 mix = _mix_compiled if JIT else _mix_python  # the two halves of the 128-bit product, xored
-call0, call2, call3, call4 = _call(0), _call(2), _call(3), _call(4)
+call0, call1, call2, call3, call4 = _call(0), _call(1), _call(2), _call(3), _call(4)
 
 # ---------------------------------------------------------------- records
 

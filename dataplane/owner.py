@@ -21,5 +21,11 @@ def take(core, who):
 
 
 @compiled
+def take_if_free(core, who):
+    """Own the core if nobody does; whether that came about."""
+    return compare_and_swap(address_of(core) + _OWNER, FREE, who) == FREE
+
+
+@compiled
 def give_back(core):
     store_release(address_of(core) + _OWNER, FREE)

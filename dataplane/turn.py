@@ -24,9 +24,23 @@ def turn(core_address, command_count):
     """
     core = core_at(core_address)
     take(core, PYTHON)
+    core.away_since = 0
     result = run(core, core_address, command_count)
+    core.away_since = core.now if result != IDLE else 0
     give_back(core)
     return result
+
+
+@unit("execute")
+def execute(core_address, command_count, flush):
+    """Execute commands between two turns; where `flush` is not 0, what they owe leaves at once."""
+    core = core_at(core_address)
+    take(core, PYTHON)
+    call2(core.unit_commands, core_address, command_count)
+    if flush != 0:
+        call2(core.unit_egress, core_address, core.now)
+    give_back(core)
+    return command_count
 
 
 @compiled
@@ -69,8 +83,13 @@ def read_clock(core):
     """core.now (us) from the TSC; without one (read_tsc = 0) the host sets it."""
     if core.read_tsc != 0:
         core.tsc = call0(core.read_tsc)
-        elapsed = core.tsc - core.tsc_start
-        core.now = (elapsed >> 32) * core.tsc_scale + (((elapsed & 0xFFFFFFFF) * core.tsc_scale) >> 32)
+        core.now = tsc_to_us(core, core.tsc)
+
+
+@compiled
+def tsc_to_us(core, tsc):
+    elapsed = tsc - core.tsc_start
+    return (elapsed >> 32) * core.tsc_scale + (((elapsed & 0xFFFFFFFF) * core.tsc_scale) >> 32)
 
 
 @compiled

@@ -49,6 +49,7 @@ class Config:
     record: str | None = None
     publish: str | None = None
     grace_seconds: float = 5.0
+    slow_callback: float = 0.1
     verbose: bool = False
     limits: dict[str, Any] = field(default_factory=dict)
 
@@ -185,6 +186,8 @@ def _check(config: Config) -> None:
         raise SetupError("idle-spin-us is out of range: give 0 to 10000000 microseconds")
     if not 0 <= config.grace_seconds <= 3600:
         raise SetupError("grace-seconds is out of range: give 0 to 3600")
+    if not 0 <= config.slow_callback <= 3600:
+        raise SetupError("slow-callback is out of range: give 0 to 3600 seconds, 0 for no log of slow callbacks")
     config.impairment  # noqa: B018  # parsed by asking
     _check_cpu(config.cpu)
     _check_record(config.record)

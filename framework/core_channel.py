@@ -25,7 +25,7 @@ from mpserve.dataplane.memory import allocate, register, unregister
 from mpserve.dataplane.tcp.connect import IN_USE, NO_PORT, NO_ROUTE, TABLE_FULL, connect
 from mpserve.dataplane.tcp.timers import timers
 from mpserve.dataplane.turn import IDLE as IDLE
-from mpserve.dataplane.turn import turn
+from mpserve.dataplane.turn import execute, turn
 from mpserve.dataplane.wire.ethernet import BROADCAST
 
 _FFI = cffi.FFI()
@@ -69,11 +69,11 @@ class CoreChannel:
         record = core.record
         record.unit_ingress, record.unit_egress = ingress.address, egress.address
         record.unit_commands, record.unit_timers = commands.address, timers.address
-        self._call, self._execute, self._egress = turn.call, commands.call, egress.call
+        self._call, self._execute = turn.call, execute.call
         self._address = core.address
         self._core_words = memoryview(core.arrays["core"].view(np.int64))  # type: ignore[arg-type]
-        self._arena_used, self._now, self._base, self._return_at = (
-            _word(core, name) for name in ("arena_used", "now", "command_base", "return_at")
+        self._arena_used, self._now, self._base, self._return_at, self._away_since = (
+            _word(core, name) for name in ("arena_used", "now", "command_base", "return_at", "away_since")
         )
         table = _view(core.arrays["command_table"])
         self._word_column, self._length_column = table[:COMMAND_ROWS], table[2 * COMMAND_ROWS :]
@@ -123,7 +123,7 @@ class CoreChannel:
         """Execute the commands of the batch now, so that what is read of a connection shows them; frames leave with the turn."""
         count = len(self.words)
         if count:
-            self._execute(self._address, self._load(count))
+            self._execute(self._address, self._load(count), 0)
 
     def announce(self) -> None:
         """Owe a gratuitous ARP request (RFC 5227 section 3), so that neighbours forget who had the address before."""
@@ -149,8 +149,7 @@ class CoreChannel:
         first = 0
         while count - first > COMMAND_ROWS:
             self._fill(words[first : first + COMMAND_ROWS], payloads[first : first + COMMAND_ROWS], COMMAND_ROWS)
-            self._execute(self._address, COMMAND_ROWS)
-            self._egress(self._address, self._core_words[self._now])
+            self._execute(self._address, COMMAND_ROWS, 1)
             first += COMMAND_ROWS
         self._fill(words[first:] if first else words, payloads[first:] if first else payloads, count - first)
         words.clear()
@@ -193,6 +192,15 @@ class CoreChannel:
     def now_us(self) -> int:
         """The stack's clock, as of this turn."""
         return self._core_words[self._now]
+
+    @property
+    def away_since(self) -> int:
+        """When Python left the loop (us); 0 while it is in it, or sleeps."""
+        return self._core_words[self._away_since]
+
+    def leave(self) -> None:
+        """Python goes away from the loop without a batch: for timers and calls after a sleep."""
+        self._core_words[self._away_since] = self._core_words[self._now]
 
     def set_return_at(self, now_us: int) -> None:
         """When `turn` comes back even if nothing happens."""

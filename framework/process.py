@@ -128,6 +128,7 @@ def _run(control: Control, order: dict[str, Any], config: Config, handler: Handl
         record=config.record,
         counters=order["counters"],
         impairment=config.impairment,
+        slow_callback=config.slow_callback,
         on_ready=lambda: control.say("ready", device=device.description, mac=device.mac.hex(":"), mtu=device.mtu),
     )
     _stop_on_sigterm(worker, config.grace_seconds)

@@ -26,12 +26,14 @@ from mpserve.framework.handler import Handler
 from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
 from mpserve.framework.machine import Machine
 from mpserve.framework.record import Recorder
+from mpserve.framework.standby import Standby
 from mpserve.framework.timers import Timer, Timers
 
 HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
 DEVICE_ERRORS = 300  # looks at a descriptor in error, 10 ms apart, before the worker gives up
 NAP_SECONDS = 0.001  # between looks at a device that has no descriptor to sleep on ...
 LONGEST_NAP_SECONDS = 0.004  # ... twice as long each time that nothing had happened
+SLOW_CALLBACK_SECONDS = 0.1  # a callback that runs for so long is logged
 WRITE_HARD_LIMIT = 64 << 20  # bytes that one socket may hold back for a slow reader
 
 
@@ -59,6 +61,7 @@ class Worker:
         record: str | None = None,
         counters: str | None = None,
         impairment: Impairment | None = None,
+        slow_callback: float = SLOW_CALLBACK_SECONDS,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         self.handler, self.device, self.core = handler, device, core
@@ -93,6 +96,7 @@ class Worker:
         self._next_timer, self._renew_at = math.inf, -1.0
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
+        self._standby = Standby(self.channel, self.log, slow_callback)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._idle_poll = self._make_poll(device.wait_fds)
         self.handler_errors = 0
@@ -119,11 +123,13 @@ class Worker:
         self.channel.announce()
         if self._on_ready is not None:
             self._on_ready()
+        self._standby.start()
         try:
             while not self._stopping:
                 self.step()
         finally:
             self._finish()
+            self._standby.stop()
 
     def step(self, sleep: bool = True) -> int:
         """One batch: the stack's turn, the callbacks of its events, the calls that are due. How many events there were."""
@@ -137,6 +143,7 @@ class Worker:
             self._dispatch(count)
         elif count == IDLE and sleep and not self._stopping and not channel.words:
             self._sleep()
+            channel.leave()
         if self._calls:
             self._run_calls()
         if self.now >= self._next_timer:
@@ -409,7 +416,8 @@ class Worker:
         counters = self.memory.counters
         found = {name: int(counters[name]) for name in counters.dtype.names}
         faults = self.faulty_wire.counters if self.faulty_wire is not None else {}
-        return found | faults | {"handler_errors": self.handler_errors}
+        own = {"handler_errors": self.handler_errors, "slow_callbacks": self._standby.slow_callbacks}
+        return found | faults | own
 
     def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
         """Begin a connection to (IPv4 address, port). `on_connect` follows, or `on_close` with the reason if it can't be had.

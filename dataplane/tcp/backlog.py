@@ -6,7 +6,7 @@ A connection gets a TCB only when its handshake is complete, so a SYN costs abou
 import numpy as np
 
 from mpserve.dataplane.control import owe_segment
-from mpserve.dataplane.events import ACCEPT, emit, handle_of
+from mpserve.dataplane.events import ACCEPT, emit, event_room, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import (
     NEVER,
@@ -196,7 +196,7 @@ def _establish(core, syn, seg, now):
     """The handshake is complete: what was remembered of the SYN becomes a connection, offered to the channel."""
     counters = counters_at(core.counters)
     listener = listener_at(core, syn.listener)
-    if listener.accepts == 0 and listener.queued >= core.accept_queue:
+    if (listener.accepts == 0 or not event_room(core)) and listener.queued >= core.accept_queue:
         counters.drop_accept_full += 1
         return -1
     slot = open_connection(core, syn)
@@ -266,7 +266,7 @@ def _start(core, tcb, syn, seg):
 @compiled
 def offer(core, tcb, conn, listener):
     """Complete an accept that the channel has asked for, or let the connection wait in the listener's queue."""
-    if listener.accepts > 0:
+    if listener.accepts > 0 and event_room(core):
         listener.accepts -= 1
         tcb.flags |= flags.READING
         emit(core, ACCEPT, tcb.slot, handle_of(tcb), conn.listener, listener.queued)
@@ -280,6 +280,8 @@ def offer(core, tcb, conn, listener):
         conn_at(core, listener.queue_tail).next = tcb.slot
     listener.queue_tail = tcb.slot
     listener.queued += 1
+    if listener.accepts > 0:
+        core.accepts_waiting = 1
 
 
 @compiled

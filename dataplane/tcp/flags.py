@@ -28,5 +28,6 @@ TAIL_PROBE = 1 << 24  # a tail loss probe is owed (RFC 8985 section 7)
 TAIL_PROBED = 1 << 25  # ... has left, and its answer is awaited
 REORDERED = 1 << 26  # the path has shown that it reorders
 CONNECTING = 1 << 27  # the channel awaits its CONNECT event
+NOTIFY_CONNECT = 1 << 28  # ... which found no room in the batch
 
 LISTED = IN_OUTPUTS | IN_NOTIFY | IN_DELAYED  # outlive the connection: the slot's place in a list does

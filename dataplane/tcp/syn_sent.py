@@ -1,14 +1,14 @@
 """SYN_SENT, and SYN_RECEIVED of a connection that we opened ourselves (RFC 9293 sections 3.10.7.3 and 3.10.7.4)."""
 
 from mpserve.dataplane.control import owe_segment
-from mpserve.dataplane.events import CONNECT, emit, handle_of
+from mpserve.dataplane.events import CONNECT, emit, event_room, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import control_at, counters_at
 from mpserve.dataplane.neighbor import learn
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import segment_size
 from mpserve.dataplane.tcp.congestion import initial_window
-from mpserve.dataplane.tcp.connection import REFUSED, destroy, owe_ack, owe_output
+from mpserve.dataplane.tcp.connection import REFUSED, destroy, notify, owe_ack, owe_output
 from mpserve.dataplane.tcp.rack import clear_rack
 from mpserve.dataplane.tcp.rexmit import stop_timer
 from mpserve.dataplane.tcp.rtt import sample_rtt
@@ -105,7 +105,10 @@ def establish(core, tcb, conn, seg):
     clear_rack(conn, tcb.snd_nxt)
     stop_timer(tcb)
     counters_at(core.counters).connections_opened += 1
-    emit(core, CONNECT, tcb.slot, handle_of(tcb), 0, 0)
+    if event_room(core):
+        emit(core, CONNECT, tcb.slot, handle_of(tcb), 0, 0)
+    else:
+        notify(core, tcb, flags.NOTIFY_CONNECT)
     owe_output(core, tcb)
 
 
