@@ -27,15 +27,17 @@ from benchmarks.memif_clients import (
     QUEUE,
     RAW_WINDOW,
     WAITING,
-    generate,
 )
+from benchmarks.memif_loop import generate
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.layout import COUNTER_NAMES, COUNTERS, ipv4
 from mpserve.dataplane.memory import allocate, write_bytes
 
 SERVER, CLIENT_ADDRESS = "10.9.0.2", "10.9.0.1"
-COUNTS = "requests failures retransmits resets opened busy_cycles cycles polls busy_polls frames".split()
+COUNTS = (
+    "requests failures retransmits resets attempts opened strays busy_cycles cycles polls busy_polls frames".split()
+)
 
 
 class Generator:
@@ -48,10 +50,11 @@ class Generator:
         *,
         message: int = 64,
         most: int = 256,
-        one_shot: bool = False,
+        one_shots: int = 0,
         verify: bool = False,
         raw: bool = False,
     ) -> None:
+        """The last `one_shots` of the `most` clients open a connection for each request."""
         from pydpdk import symbols, tsc_hz
 
         self.hz = tsc_hz()
@@ -59,7 +62,8 @@ class Generator:
         self._stride = (PAYLOAD + message + 63) // 64 * 64 + 64  # no power of two, for the caches' sake
         self._arrays = {
             "clients": allocate(CLIENT, most),
-            "pkts": allocate(np.int64, 2 * BURST),
+            "pkts": allocate(np.int64, BURST),
+            "done": allocate(np.int64, BURST),
             "queued_pkts": allocate(np.int64, QUEUE + RAW_WINDOW),
             "spare_pkts": allocate(np.int64, BURST),
             "latency": allocate(np.int64, LATENCY_BUCKETS),
@@ -76,7 +80,8 @@ class Generator:
         self.record.mac = int.from_bytes(device.mac, "big")
         self.record.server_mac = int.from_bytes(server_mac, "big")
         self.record.address, self.record.server = ipv4(CLIENT_ADDRESS), ipv4(SERVER)
-        self.record.most, self.record.message, self.record.one_shot = most, message, int(one_shot)
+        self.record.most, self.record.message = most, message
+        self.record.one_shots = self._arrays["clients"].ctypes.data + (most - one_shots) * CLIENT.itemsize
         self.record.verify, self.record.raw = int(verify), int(raw)
         self.record.rto, self.record.scan_every = self.hz // 10, self.hz // 100
         self._lay_clients(message)
@@ -105,7 +110,8 @@ class Generator:
 
     def _is_starting(self) -> bool:
         clients: Any = self._arrays["clients"][: self.record.client_count]
-        lost = not (self.record.raw or self.record.one_shot) and (clients.state != WAITING).any()
+        first_one_shot = (int(self.record.one_shots) - self._arrays["clients"].ctypes.data) // CLIENT.itemsize
+        lost = not self.record.raw and (clients.state[:first_one_shot] != WAITING).any()
         return bool(lost or self.record.requests == 0)
 
     def measure(self, connections: int, seconds: float, warm_up: float, counters: np.ndarray | None) -> dict[str, Any]:
@@ -147,8 +153,8 @@ class Generator:
 
 
 @contextlib.contextmanager
-def hold_link(argv: list[str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """A generator process that is told to `--hold`; yields a function that waits for its results.
+def hold_link(argv: list[str], count: int) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """A generator process that is told to `--hold`; yields a function that waits for its `count` results.
 
     net_memif unmaps its memory in a thread of its own when the peer leaves, even in the middle of a burst (seen in DPDK
     22.11: the poll loop then segfaults). So whoever starts both ends stops the server inside this block.
@@ -157,7 +163,6 @@ def hold_link(argv: list[str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
 
         def results() -> list[dict[str, Any]]:
             assert process.stdout is not None
-            count = len(argv[argv.index("--connections") + 1].split(","))
             lines = [process.stdout.readline() for _ in range(count)]
             if not all(lines):
                 raise SetupError(f"the generator failed: run it with {' '.join(argv)}")
@@ -180,7 +185,7 @@ def _measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             bytes.fromhex(options.server_mac.replace(":", "")),
             message=options.bytes,
             most=max(counts),
-            one_shot=options.one_shot,
+            one_shots=max(counts) if options.one_shot else 0,
             verify=options.verify,
             raw=options.raw,
         )

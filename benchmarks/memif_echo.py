@@ -22,7 +22,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.generator import generate, hold_link
+from benchmarks.generator import hold_link
+from benchmarks.memif_loop import generate
 from benchmarks.memif_servers import KINDS, UNITS, raw_echo
 from benchmarks.web import machine
 from mpserve.dataplane.errors import SetupError
@@ -74,9 +75,10 @@ def measure(kind: str, options: argparse.Namespace, cpus: tuple[int, int]) -> li
             argv = command("generator", folder / "socket", "--server-mac", mac, realtime=options.realtime)
             argv += ["--counters", str(folder / "counters"), "--cpu", str(cpus[1]), "--bytes", str(options.bytes)]
             argv += ["--seconds", str(options.seconds), "--warm-up", str(options.warm_up)]
-            argv += ["--connections", "1" if kind == "raw" else options.connections]
+            connections = "1" if kind == "raw" else options.connections
+            argv += ["--connections", connections]
             argv += ["--raw"] if kind == "raw" else []
-            return held.enter_context(hold_link(argv))()
+            return held.enter_context(hold_link(argv, len(connections.split(","))))()
 
 
 def cycles_per_request(result: dict[str, Any]) -> float:

@@ -47,7 +47,7 @@ def generate(kind: str, folder: Path, connections: str, *more: str) -> list[dict
     with ExitStack() as held, server(kind, folder) as mac:
         argv = _argv("generator", folder / "socket", "--server-mac", mac, "--counters", folder / "counters")
         argv += ["--connections", connections, "--seconds", "0.2", "--warm-up", "0", "--verify", *more]
-        return held.enter_context(hold_link(argv))()
+        return held.enter_context(hold_link(argv, len(connections.split(","))))()
 
 
 @pytest.mark.parametrize("kind", ["compiled", "on_data", "on_batch"])
