@@ -4,13 +4,11 @@
 """
 
 import argparse
-import contextlib
 import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +121,14 @@ class Generator:
         self._clear()
         self._start(time.monotonic() + 10)
         self._run(warm_up)
+        return self._measured(seconds, counters)
+
+    def _measured(self, seconds: float, counters: np.ndarray | None) -> dict[str, Any]:
+        """What the clients do in so many seconds, and what the server counts meanwhile."""
         self._clear()
         before = counters.copy() if counters is not None else None
         self._run(seconds)
-        result = self._result(connections, seconds)
+        result = self._result()
         if counters is not None and before is not None:
             result["server"] = {name: int(counters[name][0] - before[name][0]) for name in COUNTER_NAMES}
         return result
@@ -136,9 +138,12 @@ class Generator:
             self.record[name] = 0
         self._arrays["latency"][:] = 0
 
-    def _result(self, connections: int, seconds: float) -> dict[str, Any]:
+    def _result(self) -> dict[str, Any]:
         record = self.record
-        result: dict[str, Any] = {"connections": connections, "seconds": int(record.cycles) / self.hz}
+        result: dict[str, Any] = {
+            "connections": int(record.client_count),
+            "seconds": int(record.cycles) / self.hz,
+        }
         result |= {name: int(record[name]) for name in COUNTS}
         result["requests_per_second"] = int(record.requests) / result["seconds"]
         result["generator_busy"] = int(record.busy_cycles) / int(record.cycles)
@@ -150,26 +155,6 @@ class Generator:
         sums = np.cumsum(self._arrays["latency"])
         bucket = int(np.searchsorted(sums, sums[-1] * percent / 100))
         return (bucket + 0.5) * (1 << LATENCY_SHIFT) / self.hz * 1e6
-
-
-@contextlib.contextmanager
-def hold_link(argv: list[str], count: int) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """A generator process that is told to `--hold`; yields a function that waits for its `count` results.
-
-    net_memif unmaps its memory in a thread of its own when the peer leaves, even in the middle of a burst (seen in DPDK
-    22.11: the poll loop then segfaults). So whoever starts both ends stops the server inside this block.
-    """
-    with subprocess.Popen([*argv, "--hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-
-        def results() -> list[dict[str, Any]]:
-            assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(count)]
-            if not all(lines):
-                raise SetupError(f"the generator failed: run it with {' '.join(argv)}")
-            return [json.loads(line) for line in lines]
-
-        yield results
-        process.communicate()
 
 
 def _measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -209,7 +194,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--verify", action="store_true", help="check checksums and content of replies too")
     parser.add_argument("--raw", action="store_true", help="frames in place of TCP: the wire's limit")
     parser.add_argument("--counters", type=Path, help="file of the server's counters")
-    parser.add_argument("--hold", action="store_true", help="keep the link until stdin ends: see `hold_link`")
+    parser.add_argument(
+        "--hold", action="store_true", help="keep the link until stdin ends: see `memif_pair.hold_link`"
+    )
     parser.add_argument("--cpu", type=int, help="pin to this CPU")
     return parser.parse_args()
 

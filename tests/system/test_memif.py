@@ -14,7 +14,7 @@ from mpserve.dataplane.layout import COUNTERS
 REPOSITORY = Path(__file__).parents[2]
 sys.path.append(str(REPOSITORY))  # for `import benchmarks`, which isn't installed
 
-from benchmarks.generator import hold_link  # noqa: E402
+from benchmarks.memif_pair import hold_link  # noqa: E402
 
 pytestmark = pytest.mark.dpdk
 pytest.importorskip("pydpdk", reason="needs DPDK and the pydpdk extension", exc_type=ImportError)
