@@ -4,13 +4,11 @@
 """
 
 import argparse
-import contextlib
 import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +25,17 @@ from benchmarks.memif_clients import (
     QUEUE,
     RAW_WINDOW,
     WAITING,
-    generate,
 )
+from benchmarks.memif_loop import generate
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.layout import COUNTER_NAMES, COUNTERS, ipv4
 from mpserve.dataplane.memory import allocate, write_bytes
 
 SERVER, CLIENT_ADDRESS = "10.9.0.2", "10.9.0.1"
-COUNTS = "requests failures retransmits resets opened busy_cycles cycles polls busy_polls frames".split()
+COUNTS = (
+    "requests failures retransmits resets attempts opened strays busy_cycles cycles polls busy_polls frames".split()
+)
 
 
 class Generator:
@@ -48,10 +48,11 @@ class Generator:
         *,
         message: int = 64,
         most: int = 256,
-        one_shot: bool = False,
+        one_shots: int = 0,
         verify: bool = False,
         raw: bool = False,
     ) -> None:
+        """The last `one_shots` of the `most` clients open a connection for each request."""
         from pydpdk import symbols, tsc_hz
 
         self.hz = tsc_hz()
@@ -59,7 +60,8 @@ class Generator:
         self._stride = (PAYLOAD + message + 63) // 64 * 64 + 64  # no power of two, for the caches' sake
         self._arrays = {
             "clients": allocate(CLIENT, most),
-            "pkts": allocate(np.int64, 2 * BURST),
+            "pkts": allocate(np.int64, BURST),
+            "done": allocate(np.int64, BURST),
             "queued_pkts": allocate(np.int64, QUEUE + RAW_WINDOW),
             "spare_pkts": allocate(np.int64, BURST),
             "latency": allocate(np.int64, LATENCY_BUCKETS),
@@ -76,7 +78,8 @@ class Generator:
         self.record.mac = int.from_bytes(device.mac, "big")
         self.record.server_mac = int.from_bytes(server_mac, "big")
         self.record.address, self.record.server = ipv4(CLIENT_ADDRESS), ipv4(SERVER)
-        self.record.most, self.record.message, self.record.one_shot = most, message, int(one_shot)
+        self.record.most, self.record.message = most, message
+        self.record.one_shots = self._arrays["clients"].ctypes.data + (most - one_shots) * CLIENT.itemsize
         self.record.verify, self.record.raw = int(verify), int(raw)
         self.record.rto, self.record.scan_every = self.hz // 10, self.hz // 100
         self._lay_clients(message)
@@ -105,7 +108,8 @@ class Generator:
 
     def _is_starting(self) -> bool:
         clients: Any = self._arrays["clients"][: self.record.client_count]
-        lost = not (self.record.raw or self.record.one_shot) and (clients.state != WAITING).any()
+        first_one_shot = (int(self.record.one_shots) - self._arrays["clients"].ctypes.data) // CLIENT.itemsize
+        lost = not self.record.raw and (clients.state[:first_one_shot] != WAITING).any()
         return bool(lost or self.record.requests == 0)
 
     def measure(self, connections: int, seconds: float, warm_up: float, counters: np.ndarray | None) -> dict[str, Any]:
@@ -117,10 +121,14 @@ class Generator:
         self._clear()
         self._start(time.monotonic() + 10)
         self._run(warm_up)
+        return self._measured(seconds, counters)
+
+    def _measured(self, seconds: float, counters: np.ndarray | None) -> dict[str, Any]:
+        """What the clients do in so many seconds, and what the server counts meanwhile."""
         self._clear()
         before = counters.copy() if counters is not None else None
         self._run(seconds)
-        result = self._result(connections, seconds)
+        result = self._result()
         if counters is not None and before is not None:
             result["server"] = {name: int(counters[name][0] - before[name][0]) for name in COUNTER_NAMES}
         return result
@@ -130,9 +138,12 @@ class Generator:
             self.record[name] = 0
         self._arrays["latency"][:] = 0
 
-    def _result(self, connections: int, seconds: float) -> dict[str, Any]:
+    def _result(self) -> dict[str, Any]:
         record = self.record
-        result: dict[str, Any] = {"connections": connections, "seconds": int(record.cycles) / self.hz}
+        result: dict[str, Any] = {
+            "connections": int(record.client_count),
+            "seconds": int(record.cycles) / self.hz,
+        }
         result |= {name: int(record[name]) for name in COUNTS}
         result["requests_per_second"] = int(record.requests) / result["seconds"]
         result["generator_busy"] = int(record.busy_cycles) / int(record.cycles)
@@ -144,27 +155,6 @@ class Generator:
         sums = np.cumsum(self._arrays["latency"])
         bucket = int(np.searchsorted(sums, sums[-1] * percent / 100))
         return (bucket + 0.5) * (1 << LATENCY_SHIFT) / self.hz * 1e6
-
-
-@contextlib.contextmanager
-def hold_link(argv: list[str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """A generator process that is told to `--hold`; yields a function that waits for its results.
-
-    net_memif unmaps its memory in a thread of its own when the peer leaves, even in the middle of a burst (seen in DPDK
-    22.11: the poll loop then segfaults). So whoever starts both ends stops the server inside this block.
-    """
-    with subprocess.Popen([*argv, "--hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-
-        def results() -> list[dict[str, Any]]:
-            assert process.stdout is not None
-            count = len(argv[argv.index("--connections") + 1].split(","))
-            lines = [process.stdout.readline() for _ in range(count)]
-            if not all(lines):
-                raise SetupError(f"the generator failed: run it with {' '.join(argv)}")
-            return [json.loads(line) for line in lines]
-
-        yield results
-        process.communicate()
 
 
 def _measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -180,7 +170,7 @@ def _measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             bytes.fromhex(options.server_mac.replace(":", "")),
             message=options.bytes,
             most=max(counts),
-            one_shot=options.one_shot,
+            one_shots=max(counts) if options.one_shot else 0,
             verify=options.verify,
             raw=options.raw,
         )
@@ -204,7 +194,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--verify", action="store_true", help="check checksums and content of replies too")
     parser.add_argument("--raw", action="store_true", help="frames in place of TCP: the wire's limit")
     parser.add_argument("--counters", type=Path, help="file of the server's counters")
-    parser.add_argument("--hold", action="store_true", help="keep the link until stdin ends: see `hold_link`")
+    parser.add_argument(
+        "--hold", action="store_true", help="keep the link until stdin ends: see `memif_pair.hold_link`"
+    )
     parser.add_argument("--cpu", type=int, help="pin to this CPU")
     return parser.parse_args()
 

@@ -1,26 +1,23 @@
-"""Clients of the load generator: compiled, closed loop, one request outstanding on each connection.
+"""Clients of the load generators: compiled, closed loop, one request outstanding on each connection.
 
 They are no full TCP: handshake, one segment at a time with the ACK in it, retransmission after a fixed time, and a reply
 must come in order. A request is written over the reply that it follows, in the same mbuf, so that this end costs less
-than the server.
+than the server; paced clients rest instead until they are told to go on. `memif_loop` polls, and so does `flood.loop`.
 """
 
 import numpy as np
 
-from mpserve.dataplane.jit import compiled, unit
+from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.mbuf import data_address, segments, set_frame_length
 from mpserve.dataplane.memory import (
     address_of,
-    call0,
     call2,
     call3,
     call4,
     copy,
     load8,
-    native32,
     native64,
     record_at,
-    set_native32,
     set_native64,
     store16,
     store32,
@@ -39,16 +36,16 @@ LATENCY_BUCKETS, LATENCY_SHIFT = 4096, 8  # of 256 cycles each
 WINDOW = 0xFFFF
 _IP, _TCP, PAYLOAD = 14, 34, 54
 
-CLOSED, SYN_SENT, WAITING, FIN_SENT = 0, 1, 2, 3
+CLOSED, SYN_SENT, WAITING, FIN_SENT, RESTING = 0, 1, 2, 3, 4
 CLIENT = np.dtype([(n, "i8") for n in "state port seq rcv_nxt received sent_at template sum".split()])
 GENERATOR = np.dtype(
     [
         (n, "i8")
         for n in (
             "rx tx alloc free read_tsc port queue pool mac server_mac address server "
-            "clients client_count most message one_shot verify raw rto scan_every scanned_at fresh_port pkts queued_pkts queued "
-            "spare_pkts spare latency until "
-            "requests failures retransmits resets opened busy_cycles cycles polls busy_polls frames"
+            "clients client_count most message one_shots paced verify raw rto scan_every scanned_at done done_count "
+            "pkts queued_pkts queued spare_pkts spare latency "
+            "requests failures retransmits resets attempts opened strays busy_cycles cycles polls busy_polls frames"
         ).split()
     ]
 )
@@ -62,7 +59,13 @@ def _client(gen, index):
 
 
 @compiled
-def _take(gen):
+def is_one_shot(gen, client):
+    """The last clients of the table open a connection for each request."""
+    return address_of(client) >= gen.one_shots
+
+
+@compiled
+def take_mbuf(gen):
     """An mbuf to send in, or 0."""
     if gen.spare == 0:
         if call3(gen.alloc, gen.pool, gen.spare_pkts, BURST) != 0:
@@ -73,14 +76,14 @@ def _take(gen):
 
 
 @compiled
-def _queue(gen, mbuf, length):
+def queue_frame(gen, mbuf, length):
     set_frame_length(mbuf, length)
     set_native64(gen.queued_pkts + 8 * gen.queued, mbuf)
     gen.queued += 1
 
 
 @compiled
-def _flush(gen):
+def flush(gen):
     """Hand the queue to the device, a burst at a time; what it doesn't take stays."""
     done = 0
     while done < gen.queued:
@@ -104,27 +107,27 @@ def _put_numbers(frame, total, seq, ack):
 
 
 @compiled
-def _send_request(gen, client, mbuf, now):
+def send_request(gen, client, mbuf, now):
     frame = data_address(mbuf)
     copy(frame, client.template, PAYLOAD + gen.message)
     _put_numbers(frame, client.sum, client.seq, client.rcv_nxt)
     client.state = WAITING
     client.sent_at = now
-    _queue(gen, mbuf, PAYLOAD + gen.message)
+    queue_frame(gen, mbuf, PAYLOAD + gen.message)
 
 
 @compiled
 def _send_bare(gen, client, mbuf, flag_bits, seq):
     """A segment without payload."""
     frame = data_address(mbuf)
-    _write_headers(gen, frame, client.port, flag_bits, 0)
+    write_headers(gen, frame, client.port, flag_bits, 0)
     total = pseudo_sum(gen.address, gen.server, ip_header.PROTOCOL_TCP, tcp.HEADER)
     _put_numbers(frame, total + sum_bytes(frame + _TCP, tcp.HEADER), seq, client.rcv_nxt)
-    _queue(gen, mbuf, PAYLOAD)
+    queue_frame(gen, mbuf, PAYLOAD)
 
 
 @compiled
-def _write_headers(gen, frame, port, flag_bits, length):
+def write_headers(gen, frame, port, flag_bits, length):
     """Everything but sequence numbers and TCP checksum."""
     ethernet.write(frame, gen.server_mac, gen.mac, ethernet.TYPE_IPV4)
     ip_header.write(frame + _IP, ip_header.PROTOCOL_TCP, gen.address, gen.server, tcp.HEADER + length, 0)
@@ -132,18 +135,19 @@ def _write_headers(gen, frame, port, flag_bits, length):
 
 
 @compiled
-def _open(gen, client, now):
+def open_client(gen, client, now):
     """A SYN, from a fresh port unless it is sent again; a port's distance from the first, modulo `most`, is the client."""
-    mbuf = _take(gen)
+    mbuf = take_mbuf(gen)
     if mbuf == 0:
         return
     if client.state == CLOSED:
+        gen.attempts += 1
         client.port += gen.most
         if client.port > LAST_PORT:
             client.port = FIRST_PORT + (client.port - FIRST_PORT) % gen.most
         client.seq = (now >> 4) & 0xFFFFFFFF
         frame = client.template
-        _write_headers(gen, frame, client.port, tcp.ACK | tcp.PSH, gen.message)
+        write_headers(gen, frame, client.port, tcp.ACK | tcp.PSH, gen.message)
         client.sum = pseudo_sum(gen.address, gen.server, ip_header.PROTOCOL_TCP, tcp.HEADER + gen.message)
         client.sum += sum_bytes(frame + _TCP, tcp.HEADER + gen.message)
     client.state = SYN_SENT
@@ -158,20 +162,20 @@ def _send_again(gen, client, now):
     """What the client waits an answer for, once more."""
     gen.retransmits += 1
     if client.state == SYN_SENT:
-        _open(gen, client, now)
+        open_client(gen, client, now)
         return
-    mbuf = _take(gen)
+    mbuf = take_mbuf(gen)
     if mbuf == 0:
         return
     if client.state == WAITING:
-        _send_request(gen, client, mbuf, now)
+        send_request(gen, client, mbuf, now)
     else:
         client.sent_at = now
         _send_bare(gen, client, mbuf, tcp.FIN | tcp.ACK, client.seq)
 
 
 @compiled
-def _scan(gen, now):
+def scan(gen, now):
     """Open the clients that are closed, and send again what has waited too long."""
     gen.scanned_at = now
     for index in range(gen.client_count):
@@ -179,8 +183,8 @@ def _scan(gen, now):
             return
         client = _client(gen, index)
         if client.state == CLOSED:
-            _open(gen, client, now)
-        elif now - client.sent_at > gen.rto:
+            open_client(gen, client, now)
+        elif client.state != RESTING and now - client.sent_at > gen.rto:
             _send_again(gen, client, now)
 
 
@@ -194,6 +198,8 @@ def _arrives(gen, mbuf, now):
         return False
     if ip_header.protocol(frame + _IP) != ip_header.PROTOCOL_TCP:
         return False
+    if ip_header.destination(frame + _IP) != gen.address:
+        return _stray(gen, frame)
     port = tcp.ports(frame + _TCP) & 0xFFFF
     if port < FIRST_PORT:
         return False
@@ -211,13 +217,29 @@ def _arrives(gen, mbuf, now):
 
 
 @compiled
+def _stray(gen, frame):
+    """What the server sends to others than us; to nobody but those that a flood pretends to be."""
+    gen.strays += 1
+    if gen.verify != 0:
+        length = ip_header.total_length(frame + _IP) - ip_header.HEADER
+        is_syn_ack = tcp.flags(frame + _TCP) == tcp.SYN | tcp.ACK
+        if not is_syn_ack or not _sum_is_good(frame, ip_header.destination(frame + _IP), gen.server, length):
+            gen.failures += 1
+    return False
+
+
+@compiled
 def _synchronize(gen, client, mbuf, frame, flag_bits, now):
-    if flag_bits & (tcp.SYN | tcp.ACK) != tcp.SYN | tcp.ACK or tcp.ack(frame + _TCP) != add(client.seq, 1):
+    """RFC 9293 section 3.10.7.3: a SYN-ACK opens the connection, any other ACK is of an older one, which a RST ends."""
+    if tcp.ack(frame + _TCP) != add(client.seq, 1):
+        _send_bare(gen, client, mbuf, tcp.RST, tcp.ack(frame + _TCP))
+        return True
+    if flag_bits & (tcp.SYN | tcp.ACK) != tcp.SYN | tcp.ACK:
         return False
     gen.opened += 1
     client.rcv_nxt = add(tcp.seq(frame + _TCP), 1)
     client.seq = add(client.seq, 1)
-    _send_request(gen, client, mbuf, now)
+    send_request(gen, client, mbuf, now)
     return True
 
 
@@ -238,13 +260,24 @@ def _text(gen, client, mbuf, frame, flag_bits, now):
         return False
     _count_request(gen, client, now)
     client.seq = add(client.seq, gen.message)
-    if gen.one_shot == 0:
-        _send_request(gen, client, mbuf, now)
-    else:
+    if is_one_shot(gen, client):
         client.state = FIN_SENT
         client.sent_at = now
         _send_bare(gen, client, mbuf, tcp.FIN | tcp.ACK, client.seq)
+        return True
+    if gen.paced != 0:
+        _rest(gen, client)
+        return False
+    send_request(gen, client, mbuf, now)
     return True
+
+
+@compiled
+def _rest(gen, client):
+    """Wait to be told to go on: the loop finds the client among those that are done."""
+    client.state = RESTING
+    set_native64(gen.done + 8 * gen.done_count, address_of(client))
+    gen.done_count += 1
 
 
 @compiled
@@ -259,21 +292,24 @@ def _count_request(gen, client, now):
 
 @compiled
 def _finish(gen, client, mbuf):
-    """The peer's FIN is acknowledged; the next connection opens at the end of the burst."""
+    """The peer's FIN is acknowledged; the next connection is the loop's to open."""
     client.rcv_nxt = add(client.rcv_nxt, 1)
     _send_bare(gen, client, mbuf, tcp.ACK, add(client.seq, 1))
-    client.state = CLOSED
-    set_native64(gen.pkts + 8 * (BURST + gen.fresh_port), address_of(client))
-    gen.fresh_port += 1
+    _rest(gen, client)
     return True
+
+
+@compiled
+def _sum_is_good(frame, to, source, length):
+    total = pseudo_sum(source, to, ip_header.PROTOCOL_TCP, length)
+    return finish(total + sum_bytes(frame + _TCP, length)) == 0
 
 
 @compiled
 def _is_echo(gen, client, frame, header, length):
     """Checksum and content."""
     segment = frame + _TCP
-    total = pseudo_sum(gen.server, gen.address, ip_header.PROTOCOL_TCP, header + length)
-    if finish(total + sum_bytes(segment, header + length)) != 0 or client.received + length > gen.message:
+    if not _sum_is_good(frame, gen.address, gen.server, header + length) or client.received + length > gen.message:
         return False
     wanted = client.template + PAYLOAD + client.received
     for i in range(length):
@@ -290,12 +326,12 @@ def _answer_arp(gen, mbuf, frame):
     sender_mac, sender = arp.sender_mac(packet), arp.sender_address(packet)
     ethernet.write(frame, sender_mac, gen.mac, ethernet.TYPE_ARP)
     arp.write(packet, arp.REPLY, gen.mac, gen.address, sender_mac, sender)
-    _queue(gen, mbuf, ethernet.HEADER + arp.LENGTH)
+    queue_frame(gen, mbuf, ethernet.HEADER + arp.LENGTH)
     return True
 
 
 @compiled
-def _burst(gen, count, now):
+def frames_arrive(gen, count, now):
     """Take in `count` frames and answer them."""
     unused = 0
     for i in range(count):
@@ -305,69 +341,3 @@ def _burst(gen, count, now):
             unused += 1
     if unused > 0:
         call2(gen.free, gen.pkts, unused)
-    for i in range(gen.fresh_port):
-        _open(gen, client_at(native64(gen.pkts + 8 * (BURST + i))), now)
-    gen.fresh_port = 0
-
-
-@compiled
-def _raw_burst(gen, count):
-    """Send every frame that came back once more."""
-    for i in range(count):
-        mbuf = native64(gen.pkts + 8 * i)
-        frame = data_address(mbuf)
-        here, there = native32(frame), native32(frame + 6)
-        set_native32(frame, there)
-        set_native32(frame + 6, here)
-        _queue(gen, mbuf, PAYLOAD + gen.message)
-    gen.requests += count
-
-
-@compiled
-def _raw_fill(gen, now):
-    """A window of frames, while none comes back: the first that a new link carries are lost."""
-    gen.scanned_at = now
-    for _ in range(RAW_WINDOW):
-        mbuf = _take(gen)
-        if mbuf == 0 or gen.queued >= QUEUE:
-            return
-        _write_headers(gen, data_address(mbuf), FIRST_PORT, tcp.ACK, gen.message)
-        _queue(gen, mbuf, PAYLOAD + gen.message)
-
-
-@compiled
-def _poll(gen, now):
-    """One pass; whether there was anything to do."""
-    count = call4(gen.rx, gen.port, gen.queue, gen.pkts, BURST)
-    if count > 0:
-        gen.frames += count
-        if gen.raw != 0:
-            gen.scanned_at = now
-            _raw_burst(gen, count)
-        else:
-            _burst(gen, count, now)
-    if now - gen.scanned_at > gen.scan_every:
-        if gen.raw != 0:
-            _raw_fill(gen, now)
-        else:
-            _scan(gen, now)
-    if gen.queued > 0:
-        _flush(gen)
-    return count > 0
-
-
-@unit("generator")
-def generate(generator_address, until):
-    """Poll until the TSC reaches `until`. The cycles of polls that received frames are the busy ones."""
-    gen = generator_at(generator_address)
-    started = now = call0(gen.read_tsc)
-    while now < until:
-        worked = _poll(gen, now)
-        after = call0(gen.read_tsc)
-        gen.polls += 1
-        if worked:
-            gen.busy_polls += 1
-            gen.busy_cycles += after - now
-        now = after
-    gen.cycles += now - started
-    return gen.requests

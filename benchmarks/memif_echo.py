@@ -7,30 +7,24 @@ rounds. The main figure is the server's busy cycles a request; the rate is the g
 import argparse
 import contextlib
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.generator import generate, hold_link
+from benchmarks.memif_loop import generate
+from benchmarks.memif_pair import REPOSITORY, command, hold_link, serving, two_cpus
 from benchmarks.memif_servers import KINDS, UNITS, raw_echo
 from benchmarks.web import machine
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.layout import COUNTERS
 
-REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "memif_echo.json"
-READY_SECONDS = 30
 LABELS = {
     "raw": "raw frames",
     "compiled": "compiled handler",
@@ -40,43 +34,21 @@ LABELS = {
 Samples = dict[tuple[str, int], list[dict[str, Any]]]
 
 
-def command(module: str, *arguments: object, realtime: bool) -> list[str]:
-    prefix = ["chrt", "-r", "5"] if realtime else []
-    return [*prefix, sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-
-
-@contextmanager
-def running(kind: str, folder: Path, cpu: int, realtime: bool) -> Iterator[str]:
-    """A server in a process of its own; yields its Ethernet address. SetupError if it doesn't start."""
-    counters = folder / "counters"
-    counters.write_bytes(bytes(COUNTERS.itemsize))
-    argv = command("memif_servers", kind, folder / "socket", "--counters", counters, "--cpu", cpu, realtime=realtime)
-    server = subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    try:
-        word, _, mac = (server.stdout.readline() if server.stdout else "").strip().partition(" ")
-        if word != "ready":
-            raise SetupError(f"the {LABELS[kind]} server did not start: run it with {' '.join(argv)}")
-        yield mac
-    finally:
-        server.terminate()
-        try:
-            server.wait(READY_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
 def measure(kind: str, options: argparse.Namespace, cpus: tuple[int, int]) -> list[dict[str, Any]]:
     """One server, and a generator against it, which leaves last; a result for each number of connections."""
     with tempfile.TemporaryDirectory(prefix="mpserve-memif-") as name, contextlib.ExitStack() as held:
-        folder = Path(name)
-        with running(kind, folder, cpus[0], options.realtime) as mac:
-            argv = command("generator", folder / "socket", "--server-mac", mac, realtime=options.realtime)
-            argv += ["--counters", str(folder / "counters"), "--cpu", str(cpus[1]), "--bytes", str(options.bytes)]
+        socket, counters = Path(name) / "socket", Path(name) / "counters"
+        counters.write_bytes(bytes(COUNTERS.itemsize))
+        shared = ["--counters", counters, "--cpu"]
+        argv = command("memif_servers", kind, socket, *shared, cpus[0], realtime=options.realtime)
+        with serving(argv) as mac:
+            argv = command("generator", socket, *shared, cpus[1], "--server-mac", mac, realtime=options.realtime)
+            argv += ["--bytes", str(options.bytes)]
             argv += ["--seconds", str(options.seconds), "--warm-up", str(options.warm_up)]
-            argv += ["--connections", "1" if kind == "raw" else options.connections]
+            connections = "1" if kind == "raw" else options.connections
+            argv += ["--connections", connections]
             argv += ["--raw"] if kind == "raw" else []
-            return held.enter_context(hold_link(argv))()
+            return held.enter_context(hold_link(argv, len(connections.split(","))))()
 
 
 def cycles_per_request(result: dict[str, Any]) -> float:
@@ -116,15 +88,10 @@ def _parse() -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> tuple[int, int]:
     """The CPUs of server and generator. SetupError for what stands in the way."""
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        raise SetupError("server and generator poll a core each, and this process may use one: widen it with taskset")
     unknown = set(options.kinds.split(",")) - set(KINDS)
     if unknown:
         raise SetupError(f"no server is called {', '.join(unknown)}: choose from {', '.join(KINDS)}")
-    if options.realtime and not shutil.which("chrt"):
-        raise SetupError("--realtime needs chrt: apt-get install util-linux")
-    return cpus[0], cpus[-1]
+    return two_cpus(options.realtime)
 
 
 def run(options: argparse.Namespace, console: Console) -> Samples:

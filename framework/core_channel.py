@@ -66,6 +66,7 @@ class CoreChannel:
         self.core = core
         self.words: list[int] = []
         self.payloads: list[bytes] = []
+        self.put_word, self.put_payload = self.words.append, self.payloads.append  # one method each for all sockets
         record = core.record
         record.unit_ingress, record.unit_egress = ingress.address, egress.address
         record.unit_commands, record.unit_timers = commands.address, timers.address

@@ -49,7 +49,7 @@ class LwSocket:
 
     def __init__(self, worker: Worker, slot: int, handle: int) -> None:
         self._worker = worker
-        self._put_word, self._put_payload = worker.channel.words.append, worker.channel.payloads.append
+        self._put_word, self._put_payload = worker.channel.put_word, worker.channel.put_payload
         self._backlog: deque[memoryview] | None = None
         self._reuse(slot, handle)
 

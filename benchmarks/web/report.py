@@ -3,39 +3,19 @@
 A sample is {"server", "load", "round", and the figures of loads.measure}.
 """
 
-import statistics
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.spread import Spread
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 Samples = list[dict[str, Any]]
 
 
-def number(value: float) -> str:
-    """Three significant figures, without an exponent."""
-    decimals = 0 if value >= 100 else 1 if value >= 10 else 2
-    text = f"{value:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals else text
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The median of the rounds, with the lowest and the highest."""
-
-    median: float
-    low: float
-    high: float
-
-    def text(self, scale: float = 1.0) -> str:
-        median, low, high = (number(value / scale) for value in (self.median, self.low, self.high))
-        return f"{median} ({low}-{high})" if low != high else median
-
-
 def spread(samples: Samples, server: str, load: str, figure: str) -> Spread | None:
     """Of `figure` over the rounds; None where no round has it."""
     found = [s[figure] for s in samples if s["server"] == server and s["load"] == load and figure in s]
-    return Spread(statistics.median(found), min(found), max(found)) if found else None
+    return Spread.of(found) if found else None
 
 
 def _cell(found: Spread | None, scale: float = 1.0) -> str:

@@ -59,7 +59,9 @@ def find_listener(core, address, port):
     found = -1
     for i in range(core.listener_count):
         listener = listener_at(core, i)
-        if listener.used == 1 and listener.port == port:
+        if listener.used == 0:
+            break  # they are added in order, and stay
+        if listener.port == port:
             if listener.address == address:
                 return i
             if listener.address == 0:

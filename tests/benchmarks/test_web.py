@@ -60,13 +60,6 @@ def test_a_spread_is_the_median_with_lowest_and_highest(monkeypatch: pytest.Monk
     assert report.spread(samples, "b", "1", "rate") is None
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(123456.0, "123456"), (99.94, "99.9"), (1.5, "1.5"), (0.25, "0.25"), (30.0, "30")]
-)
-def test_numbers_have_no_exponent(value: float, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module("report", monkeypatch).number(value) == text
-
-
 def test_a_server_that_failed_keeps_its_row_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     report = module("report", monkeypatch)
     samples = [sample("a", "1", 0, rate=5000.0, p50_us=7), {"server": "b", "load": "1", "round": 0, "failed": "exited"}]

@@ -42,6 +42,13 @@ def test_names(pair):
     assert not sock.closed
 
 
+def test_sockets_share_what_is_the_same_for_all(pair):
+    """65,536 of them are held, each with no more than is its own."""
+    host, handler, _, sock = pair
+    host.connect()
+    assert handler.socks[1]._put_word is sock._put_word and handler.socks[1]._put_payload is sock._put_payload
+
+
 @pytest.mark.parametrize("data", [b"abc", bytearray(b"abc"), memoryview(b"abc")])
 def test_write_takes_any_bytes(pair, data):
     host, _, client, sock = pair

@@ -14,7 +14,7 @@ from mpserve.dataplane.layout import COUNTERS
 REPOSITORY = Path(__file__).parents[2]
 sys.path.append(str(REPOSITORY))  # for `import benchmarks`, which isn't installed
 
-from benchmarks.generator import hold_link  # noqa: E402
+from benchmarks.memif_pair import hold_link  # noqa: E402
 
 pytestmark = pytest.mark.dpdk
 pytest.importorskip("pydpdk", reason="needs DPDK and the pydpdk extension", exc_type=ImportError)
@@ -47,7 +47,7 @@ def generate(kind: str, folder: Path, connections: str, *more: str) -> list[dict
     with ExitStack() as held, server(kind, folder) as mac:
         argv = _argv("generator", folder / "socket", "--server-mac", mac, "--counters", folder / "counters")
         argv += ["--connections", connections, "--seconds", "0.2", "--warm-up", "0", "--verify", *more]
-        return held.enter_context(hold_link(argv))()
+        return held.enter_context(hold_link(argv, len(connections.split(","))))()
 
 
 @pytest.mark.parametrize("kind", ["compiled", "on_data", "on_batch"])

@@ -1,0 +1,1 @@
+"""What a connection takes in memory, and what finding one costs."""
