@@ -260,7 +260,7 @@ def record_at(dtype: np.dtype) -> Callable[[int], Any]:
 
 
 def _address_of_python(record: Any) -> int:
-    return np.int64(record.__array_interface__["data"][0])
+    return np.int64(np.frombuffer(record, np.uint8).ctypes.data)  # its own __array_interface__ lists every field
 
 
 @intrinsic
