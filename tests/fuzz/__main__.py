@@ -79,7 +79,7 @@ def search_python(name: str, seconds: float, seed: int) -> int:
     print(f"== {name}: {seconds:.0f} s", flush=True)
     flags = (
         f"-max_total_time={max(int(seconds), 1)}", f"-seed={seed % (1 << 31) + 1}", f"-artifact_prefix={findings}/{name}-",
-        "-max_len=4096", "-timeout=120", "-rss_limit_mb=0", "-print_final_stats=1", str(kept), str(CORPUS / name),
+        "-max_len=4096", "-timeout=3000", "-report_slow_units=3000", "-rss_limit_mb=0", "-print_final_stats=1", str(kept), str(CORPUS / name),
     )  # fmt: skip
     child = guided(name, *flags)
     started, shown = time.monotonic(), 0.0

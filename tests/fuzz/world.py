@@ -45,6 +45,8 @@ class World:
             gateway="10.9.0.1", **{**SMALL, "rcvbuf_bytes": 16_384, "sndbuf_bytes": 16_384, **settings}
         )
         listen(self.stack.core, 80, accepts=1)
+        deferring = self.stack.core.arrays["listeners"][listen(self.stack.core, 81)]
+        deferring.defer_ms, deferring.max_segment = 500, 536
         _people(self.stack)
         self.stack.save()
         self.stack.rewind()
@@ -117,9 +119,9 @@ class World:
 
 
 def _people(stack: FuzzStack) -> None:
-    """Who sends to the stack: five that may connect, one of them beyond the gateway, and two that the stack connects to."""
+    """Who sends to the stack: six that may connect, one of them beyond the gateway, and two that the stack connects to."""
     for number, (ip, to_port) in enumerate(
-        (("10.9.0.1", 7), ("10.9.0.1", 7), ("10.9.0.4", 80), ("10.9.0.1", 80), ("10.77.0.5", 7))
+        (("10.9.0.1", 7), ("10.9.0.1", 7), ("10.9.0.4", 80), ("10.9.0.1", 80), ("10.77.0.5", 7), ("10.9.0.4", 81))
     ):
         Hostile(stack, ip=ip, port=1000 + number, to_port=to_port)
     for number in range(2):
