@@ -77,10 +77,14 @@ def search_python(name: str, seconds: float, seed: int) -> int:
     for folder in (kept, findings, CORPUS / name):
         folder.mkdir(parents=True, exist_ok=True)
     print(f"== {name}: {seconds:.0f} s", flush=True)
-    flags = (
-        f"-max_total_time={max(int(seconds), 1)}", f"-seed={seed % (1 << 31) + 1}", f"-artifact_prefix={findings}/{name}-",
-        "-max_len=4096", "-timeout=3000", "-report_slow_units=3000", "-rss_limit_mb=0", "-print_final_stats=1", str(kept), str(CORPUS / name),
-    )  # fmt: skip
+    flags = [
+        f"-max_total_time={max(int(seconds), 1)}",
+        f"-seed={seed % (1 << 31) + 1}",
+        f"-artifact_prefix={findings}/{name}-",
+        *("-max_len=4096", "-rss_limit_mb=0", "-print_final_stats=1"),
+        *("-timeout=3000", "-report_slow_units=3000"),  # of wall time: the process may be stopped for a while
+        *map(str, (kept, CORPUS / name)),
+    ]
     child = guided(name, *flags)
     started, shown = time.monotonic(), 0.0
     try:

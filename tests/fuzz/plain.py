@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 
+import mpserve.dataplane.tcp.timers as timers_module
 import mpserve.dataplane.turn as turn_module
 from mpserve.dataplane.jit import JIT
 from mpserve.dataplane.layout import WHEEL_BUCKETS, core_at
@@ -30,12 +31,16 @@ def _skip_empty_buckets() -> None:
     visit_all = timers.function
 
     def visit_used(core_address: int, now: int) -> int:
+        """As `timers`, which is left only the end: TIME_WAITs."""
         core = core_at(core_address)
-        first, last = int(core.wheel_tick) + 1, (int(now) >> TICK_SHIFT) - 1
-        ticks = np.arange(max(first, last - WHEEL_BUCKETS + 1), last + 1)
-        used = ticks[_REGIONS[int(core.wheel)][1]["value"][ticks & (WHEEL_BUCKETS - 1)] >= 0]
-        core.wheel_tick = max(int(used[0]) - 1 if len(used) else last, first - 1)
-        return visit_all(core_address, now)
+        last, fired = (int(now) >> TICK_SHIFT) - 1, 0
+        wheel = _REGIONS[int(core.wheel)][1]["value"]
+        while int(core.wheel_tick) < last:
+            ticks = np.arange(max(int(core.wheel_tick) + 1, last - WHEEL_BUCKETS + 1), last + 1)
+            used = ticks[wheel[ticks & (WHEEL_BUCKETS - 1)] >= 0]
+            core.wheel_tick = int(used[0]) if len(used) else last
+            fired += timers_module._visit(core, core.wheel_tick & (WHEEL_BUCKETS - 1), now)
+        return fired + visit_all(core_address, now)
 
     timers.function = visit_used
 
