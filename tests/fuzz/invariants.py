@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mpserve.dataplane.layout import NO_BLOCK, Core
+from mpserve.dataplane.memory import rows
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import MIN_MSS
 from mpserve.dataplane.tcp.sent import LOST, SACKED
@@ -24,10 +25,11 @@ def broken(core: Core) -> list[str]:
     """Everything that doesn't hold."""
     found: list[str] = []
     arrays = core.arrays
+    tcbs, conns = rows(arrays["tcbs"]), rows(arrays["conns"])
     blocks: Counter[int] = Counter()
     sents: Counter[int] = Counter()
     for slot in map(int, (arrays["tcbs"].state != CLOSED).nonzero()[0]):
-        tcb, conn = arrays["tcbs"][slot], arrays["conns"][slot]
+        tcb, conn = tcbs[slot], conns[slot]
         checks = (_send_side(core, tcb, blocks), _sent(core, tcb, sents), _receive_side(core, tcb, conn, blocks))
         found += [f"slot {slot}: {text}" for check in checks for text in check]
     found += _pools(core, blocks, sents)
@@ -37,10 +39,10 @@ def broken(core: Core) -> list[str]:
 
 def _chain(core: Core, head: int, blocks: Counter[int]) -> list[Any]:
     """The blocks of a chain, counted in `blocks`; a ring ends it."""
-    chain = []
+    chain, table = [], rows(core.arrays["blocks"])
     while head != NO_BLOCK and blocks[head] == 0:
         blocks[head] += 1
-        chain.append(core.arrays["blocks"][head])
+        chain.append(table[head])
         head = int(chain[-1].next)
     if head != NO_BLOCK:
         blocks[head] += 1  # in two chains: `_pools` tells
@@ -49,7 +51,7 @@ def _chain(core: Core, head: int, blocks: Counter[int]) -> list[Any]:
 
 def _send_side(core: Core, tcb: Any, blocks: Counter[int]) -> Iterator[str]:
     held = sum(int(block.end) - int(block.start) for block in _chain(core, int(tcb.snd_head), blocks))
-    bits = int(tcb["flags"])
+    bits = int(tcb.flags)
     if held != tcb.snd_queued:
         yield f"{held} bytes in the send buffer, snd_queued = {tcb.snd_queued}"
     sent = ahead(tcb.snd_nxt, tcb.snd_una)
@@ -71,9 +73,10 @@ def _sent(core: Core, tcb: Any, sents: Counter[int]) -> Iterator[str]:
         return
     index, at, last = int(tcb.sent_head), int(tcb.snd_una), NO_BLOCK
     sacked = lost = 0
+    table = rows(core.arrays["sents"])
     while index != -1 and sents[index] == 0:
         sents[index] += 1
-        record = core.arrays["sents"][index]
+        record = table[index]
         length = ahead(record.end, record.start)
         if int(record.start) != at or length <= 0:
             yield f"a range [{record.start}, {record.end}) where {at} is next"

@@ -13,6 +13,7 @@ from fuzz.door import Door, Verdict
 from fuzz.outgoing import check_outgoing
 from fuzz.peers import Honest, Hostile, content
 from mpserve.dataplane.events import SLOT_MASK, Command, Event
+from mpserve.dataplane.memory import rows
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.state import CLOSED
 from mpserve.testing.segment import Segment
@@ -39,6 +40,10 @@ class FuzzStack(TestedStack):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self.core.record = rows(self.core.arrays["core"])[0]
+        self.core.counters = rows(self.core._kept[1])[0]
+        self.wire._wire = rows(self.wire._arrays["wire"])[0]
+        self.tcbs, self.conns = rows(self.core.arrays["tcbs"]), rows(self.core.arrays["conns"])
         self.honest = [Honest(self, 50_000 + n) for n in range(2)]
         self.door = Door(self.ip, self.wire.mac, self.wire.mtu, settings.get("fragments") != "refuse")
         self._saved: dict[str, Any] = {}
@@ -144,7 +149,7 @@ class FuzzStack(TestedStack):
     def _check_payload(self, segment: Segment) -> None:
         """What leaves to a hostile peer is what was written at that place, whichever of its SYN-ACKs it has answered."""
         peer = self.peers.get((segment.destination, segment.dport))
-        if not segment.payload:
+        if not segment.payload or self._honest_of(segment) is not None:
             return
         assert isinstance(peer, Hostile), "data to somebody who isn't there"
         first = [(segment.seq - iss - 1) & MASK for iss in (*peer.stack_initial, *(s.seq for _, s in peer.inbox))]
@@ -186,7 +191,7 @@ class FuzzStack(TestedStack):
 
     def _life_of(self, event: StackEvent) -> Life:
         """Whose connection it is, by the address and port of its record."""
-        conn = self.core.arrays["conns"][event.slot]
+        conn = self.conns[event.slot]
         remote, ports = int(conn.remote) & MASK, int(conn.ports)
         address = ".".join(str(remote >> shift & 255) for shift in (24, 16, 8, 0))
         for honest in self.honest:
@@ -201,9 +206,9 @@ class FuzzStack(TestedStack):
         """What was read follows what was read before, and is what the peer sends at those sequence numbers."""
         data, slot = bytes(life.fresh), handle & SLOT_MASK
         life.fresh.clear()
-        tcb = self.core.arrays["tcbs"][slot]
-        if int(tcb.generation) == handle >> 24 and tcb.state != CLOSED and not int(tcb["flags"]) & flags.USER_CLOSED:
-            unread = int(self.core.arrays["conns"][slot].rcv_queued) + bool(int(tcb["flags"]) & flags.FIN_RECEIVED)
+        tcb = self.tcbs[slot]
+        if int(tcb.generation) == handle >> 24 and tcb.state != CLOSED and not int(tcb.flags) & flags.USER_CLOSED:
+            unread = int(self.conns[slot].rcv_queued) + bool(int(tcb.flags) & flags.FIN_RECEIVED)
             end = (int(tcb.rcv_nxt) - unread) & MASK
         elif life.position is not None:
             end = (life.position + len(data)) & MASK
@@ -220,7 +225,7 @@ class FuzzStack(TestedStack):
             owed = honest.taken - honest.written
             if not owed or honest.reason is not None:
                 continue
-            tcb, conn = (self.core.arrays[name][honest.handle & SLOT_MASK] for name in ("tcbs", "conns"))
+            tcb, conn = self.tcbs[honest.handle & SLOT_MASK], self.conns[honest.handle & SLOT_MASK]
             part = min(owed, int(conn.sndbuf) - int(tcb.snd_queued))
             if part > 0 and tcb.state != CLOSED and not self._pending:
                 self.command(Command.WRITE, honest.handle, pattern(part, honest.written))

@@ -229,7 +229,7 @@ def blind_segment(stack: FuzzStack, arguments: Arguments) -> None:
     target = arguments.pick(stack.honest)
     if target.client is None or not target.handle or target.reason is not None:
         return
-    tcb = stack.core.arrays["tcbs"][target.handle & 0xFFFFFF]
+    tcb = stack.tcbs[target.handle & 0xFFFFFF]
     rcv_nxt, window = int(tcb.rcv_nxt), max((int(tcb.rcv_adv) - int(tcb.rcv_nxt)) & MASK, 1)
     una, nxt, most = int(tcb.snd_una), int(tcb.snd_nxt), int(tcb.max_wnd)
     kind, spread = arguments.byte() % 5, arguments.word()
