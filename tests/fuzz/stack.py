@@ -93,6 +93,13 @@ class FuzzStack(TestedStack):
             self.command(Command.WRITE, handle, pattern(length, life.written))
             life.written += length
 
+    def tcb_of(self, ip: str, local_port: int, remote_port: int) -> Any:
+        """The TCB of a connection, None if it has none."""
+        conns, ports = self.core.arrays["conns"], remote_port << 16 | local_port
+        far = int.from_bytes(bytes(map(int, ip.split("."))), "big")
+        live = (conns.ports == ports) & (conns.remote & MASK == far) & (self.core.arrays["tcbs"].state != CLOSED)
+        return self.tcbs[live.nonzero()[0][0]] if live.any() else None
+
     def leave_mbufs(self, count: int) -> None:
         """Somebody else takes the device's free mbufs but for `count`, or gives them back."""
         wire = self.wire

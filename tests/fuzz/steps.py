@@ -194,6 +194,46 @@ def near_segment(stack: FuzzStack, arguments: Arguments) -> None:
     deliver(stack, frame, arguments)
 
 
+def report_loss(stack: FuzzStack, arguments: Arguments) -> None:
+    """The peer has a hole: some ACKs for what is before it, with a report of what is behind it where SACK is agreed."""
+    peer = hostile(stack, arguments)
+    tcb = stack.tcb_of(peer.ip, peer.to_port, peer.port)
+    if tcb is None:
+        return
+    una, flight = int(tcb.snd_una), int(tcb.snd_nxt) - int(tcb.snd_una) & MASK
+    mss = int(tcb.mss)
+    before_it = arguments.byte() % 4 * mss // 2
+    hole = arguments.pick((mss, mss // 2, 1, 2 * mss, 0))
+    behind_it = arguments.pick((flight, mss, 2 * mss, 1))
+    acked = una - peer.stack_iss + min(before_it, flight)
+    start = before_it + hole
+    blocks = struct.pack("!II", una + start & MASK, una + min(start + behind_it, max(flight, start + 1)) & MASK)
+    if arguments.byte() & 1:  # and a duplicate, which is reported first (RFC 2883)
+        blocks = struct.pack("!II", una - mss & MASK, una & MASK) + blocks
+    options = b"\x01\x01\x05" + bytes((2 + len(blocks),)) + blocks if peer.sacks else b""
+    for _ in range(arguments.pick((3, 1, 2, 4, 8))):
+        stack.arrive(peer.frame("A", ack=acked, options=peer.choose_options(Arguments(b"")) + options))
+        if arguments.byte() & 1:
+            stack._rest()
+    stack._rest()
+
+
+def close_in_order(stack: FuzzStack, arguments: Arguments) -> None:
+    """The stack closes, the peer acknowledges and closes as well, which ends in TIME_WAIT; or some of that."""
+    peer = hostile(stack, arguments)
+    parts = arguments.byte() ^ 15
+    handles = [handle for handle, life in stack.lives.items() if life.peer is peer]
+    if parts & 1 and handles:
+        stack.lives[handles[-1]].is_shut = True
+        stack.command(arguments.pick((Command.SHUTDOWN, Command.CLOSE)), handles[-1])
+        stack._rest()
+    for bit, flags in ((2, "A"), (4, "FA"), (8, "FA")):  # the last one again: TIME_WAIT starts anew
+        if parts & bit:
+            peer.snd_nxt -= bit == 8
+            segment(stack, peer, flags, 0, 0, 0, 65535, peer.choose_options(Arguments(b"")))
+            stack._rest()
+
+
 def syn_with_options(stack: FuzzStack, arguments: Arguments) -> None:
     """A SYN with these very bytes as its options: what the backlog keeps of it is what an independent reading of them says."""
     peer = hostile(stack, arguments)
@@ -271,10 +311,8 @@ def _flow(stack: FuzzStack, who: int) -> tuple[str, int, int, int]:
     ends = [(p.ip, p.to_port, p.port, p.stack_iss + p.rcv_nxt) for p in stack.peers.values()]
     ends += [("10.9.0.50", 7, honest.port, 0) for honest in stack.honest]
     ip, local, remote, seq = ends[who % len(ends)]
-    ports, far = remote << 16 | local, int.from_bytes(address(ip), "big")
-    conns, tcbs = stack.core.arrays["conns"], stack.core.arrays["tcbs"]
-    live = ((conns.ports == ports) & (conns.remote & MASK == far) & (tcbs.state != 0)).nonzero()[0]
-    return ip, local, remote, int(tcbs[live[0]].snd_una) if len(live) else seq
+    tcb = stack.tcb_of(ip, local, remote)
+    return ip, local, remote, seq if tcb is None else int(tcb.snd_una)
 
 
 def echo(stack: FuzzStack, arguments: Arguments) -> None:

@@ -14,6 +14,7 @@ STEPS = (
     steps.open_passively,
     steps.open_actively,
     steps.fragments,
+    steps.report_loss,
 )
 
 

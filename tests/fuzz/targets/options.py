@@ -5,7 +5,15 @@ from fuzz.script import Arguments
 from fuzz.stack import FuzzStack
 from fuzz.world import World
 
-STEPS = (steps.syn_with_options, steps.near_segment, steps.command, steps.wait, steps.open_passively, steps.honest)
+STEPS = (
+    steps.syn_with_options,
+    steps.near_segment,
+    steps.command,
+    steps.wait,
+    steps.open_passively,
+    steps.honest,
+    steps.report_loss,
+)
 
 
 def begin(stack: FuzzStack) -> None:

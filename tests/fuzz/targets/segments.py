@@ -14,6 +14,8 @@ STEPS = (
     steps.honest,
     steps.blind_segment,
     steps.icmp_error,
+    steps.report_loss,
+    steps.close_in_order,
 )
 
 

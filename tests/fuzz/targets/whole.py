@@ -21,6 +21,8 @@ STEPS = (
     steps.neighbours_answer,
     steps.starve,
     steps.syn_with_options,
+    steps.report_loss,
+    steps.close_in_order,
 )
 
 
