@@ -10,7 +10,7 @@ RELAY  := $(if $(filter-out 0,$(shell id -u)),$(if $(ROOT),,--publish 127.0.0.1:
 
 BUILD_FILES := pyproject.toml setup.py $(filter-out dataplane/pydpdk/_dpdk.c,$(wildcard dataplane/pydpdk/*.py dataplane/pydpdk/*.c dataplane/pydpdk/*.h))
 
-.PHONY: help serve test lint bench venv clean
+.PHONY: help serve test lint bench fuzz venv clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -19,6 +19,7 @@ help:
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   compare with nginx, asyncio and uvloop; refreshes the table in README.md (ARGS=--quick to try it)'
+	@echo 'make fuzz    search for inputs that break the stack: MODE=python (by coverage) or compiled (at speed), SECONDS=60'
 	@echo 'make clean   remove the virtual environment and everything built'
 
 serve: $(VENV)/mpserve.stamp
@@ -36,6 +37,11 @@ lint: $(VENV)/lint.stamp
 bench: $(VENV)/bench.stamp
 	@$(ROOT) $(BIN)/python -m benchmarks.web $(ARGS)
 
+MODE    ?= compiled
+SECONDS ?= 60
+fuzz: $(VENV)/fuzz.stamp
+	@PYTHONPATH=tests exec $(BIN)/python -m fuzz --mode $(MODE) --seconds $(SECONDS) $(ARGS)
+
 venv: $(VENV)/mpserve.stamp
 
 # One list of packages a stamp; the script asks dpkg first and calls apt only for what is missing.
@@ -43,11 +49,11 @@ $(VENV)/mpserve.stamp: $(BUILD_FILES) .ci/setup
 	@.ci/setup mpserve "$(PYTHON)"
 	@touch $@
 
-$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: $(VENV)/mpserve.stamp
+$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/bench.stamp $(VENV)/fuzz.stamp: $(VENV)/%.stamp: $(VENV)/mpserve.stamp
 	@.ci/setup $* "$(PYTHON)"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .coverage htmlcov
 	rm -f dataplane/pydpdk/_dpdk.c dataplane/pydpdk/*.so dataplane/pydpdk/*.o
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -48,7 +48,8 @@ class Row(np.void):
         self[name] = value
 
 
-def _rows(array: np.ndarray) -> np.ndarray:
+def rows(array: np.ndarray) -> np.ndarray:
+    """The array with its records as `Row`s, which are several times quicker than numpy's own."""
     return array.view(np.dtype((Row, array.dtype)), np.ndarray) if array.dtype.names else array
 
 
@@ -57,7 +58,7 @@ def register(array: np.ndarray) -> int:
     start = array.ctypes.data
     if start not in _REGIONS:
         bisect.insort(_STARTS, start)
-    _REGIONS[start] = (start + array.nbytes, _rows(array))
+    _REGIONS[start] = (start + array.nbytes, rows(array))
     return start
 
 
@@ -248,7 +249,7 @@ def record_at(dtype: np.dtype) -> Callable[[int], Any]:
             if owner.dtype == dtype:
                 return owner[(int(address) - start) // dtype.itemsize]
             raw = (ctypes.c_uint8 * dtype.itemsize).from_address(int(address))
-            return _rows(np.frombuffer(raw, dtype))[0]
+            return rows(np.frombuffer(raw, dtype))[0]
 
         return at
 
@@ -265,7 +266,7 @@ def record_at(dtype: np.dtype) -> Callable[[int], Any]:
 
 
 def _address_of_python(record: Any) -> int:
-    return np.int64(record.__array_interface__["data"][0])
+    return np.int64(np.frombuffer(record, np.uint8).ctypes.data)  # its own __array_interface__ lists every field
 
 
 @intrinsic

@@ -173,6 +173,12 @@ def _ask(core, entry, now):
 
 
 @compiled
+def _is_a_station(mac):
+    """A group has no address, and to take 0 for one would be to forget the neighbour's."""
+    return mac != 0 and not is_group(mac)
+
+
+@compiled
 def arp_arrives(core, frame, length, now):
     """RFC 826: update what we know of the sender, answer requests for our address.
 
@@ -180,7 +186,7 @@ def arp_arrives(core, frame, length, now):
     """
     counters = counters_at(core.counters)
     packet = frame + 14
-    if length < 14 + arp.LENGTH or not arp.is_ethernet_ipv4(packet) or is_group(arp.sender_mac(packet)):
+    if length < 14 + arp.LENGTH or not arp.is_ethernet_ipv4(packet) or not _is_a_station(arp.sender_mac(packet)):
         counters.drop_arp_malformed += 1
         return
     sender = (core.address & ~0xFFFFFFFF) | arp.sender_address(packet)

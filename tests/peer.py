@@ -16,6 +16,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from mpserve.dataplane.events import Command, Event
 from mpserve.dataplane.layout import Limits
 from mpserve.dataplane.tcp.state import State
@@ -48,8 +50,8 @@ def timestamps(value: int, echo: int = 0) -> bytes:
 
 def pattern(length: int, start: int = 0) -> bytes:
     """Bytes `start` to `start + length` of a stream in which every place looks different."""
-    words = range(start // 4, (start + length) // 4 + 1)
-    stream = b"".join((0x9E3779B1 * word & MASK).to_bytes(4, "big") for word in words)
+    words = np.arange(start // 4, (start + length) // 4 + 1, dtype=np.uint32)
+    stream = (words * np.uint32(0x9E3779B1)).astype(">u4").tobytes()
     return stream[start % 4 : start % 4 + length]
 
 
@@ -395,7 +397,29 @@ _ROADS: dict[State, Callable[[Peer, bytes], object]] = {
     State.LAST_ACK: Peer._last_ack,
     State.TIME_WAIT: Peer._time_wait,
 }
+_OPENING = (Event.ACCEPT, Event.CONNECT)
 SYNCHRONIZED = [state for state in _ROADS if state not in (State.SYN_RECEIVED, State.TIME_WAIT)]
+
+
+class Watch:
+    """What the events of each handle must look like: ACCEPT or CONNECT first, READ before EOF, CLOSED last and once."""
+
+    def __init__(self, stack: TestedStack) -> None:
+        self.stack, self.seen = stack, 0
+        self.ended: dict[int, list[Event]] = {}
+
+    def look(self) -> list[int]:
+        """Check the new events; the handles that are open."""
+        for event in self.stack.events[self.seen :]:
+            before = self.ended.setdefault(event.handle, [])
+            opens, is_open = event.kind in _OPENING, any(kind in _OPENING for kind in before)
+            early = event.kind in (Event.TIMEOUT, Event.WRITABLE)  # of a handle that connects
+            assert opens != is_open or early, (event, before)
+            assert Event.CLOSED not in before, (event, before)
+            assert event.kind not in (Event.READ, Event.EOF) or Event.EOF not in before, (event, before)
+            before.append(event.kind)
+        self.seen = len(self.stack.events)
+        return [handle for handle, kinds in self.ended.items() if kinds[-1] != Event.CLOSED]
 
 
 def stacks() -> Iterator[Callable[..., TestedStack]]:

@@ -30,7 +30,7 @@ def test_scripts_that_are_called_can_be_executed(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
 
 
-@pytest.mark.parametrize("goal", ["serve", "test", "lint", "bench", "clean", "help"])
+@pytest.mark.parametrize("goal", ["serve", "test", "lint", "bench", "fuzz", "clean", "help"])
 def test_make_knows_its_goals(goal: str) -> None:
     done = run(["make", "--dry-run", goal])
     assert done.returncode == 0, done.stderr

@@ -63,6 +63,16 @@ def test_other_hardware_protocols_lengths_and_group_senders_are_malformed(stack,
     assert stack.counter("drop_arp_malformed") == 1
 
 
+def test_a_sender_without_a_mac_is_malformed(stack):
+    """It would be answered to nobody, and make a known neighbour an unknown one."""
+    Peer(stack).establish()
+    stack.give(arp_reply(bytes(6), "10.9.0.1", stack.wire.mac, stack.ip), arp_request(bytes(6), "10.9.0.1", "10.9.0.2"))
+    assert sent(stack) == []
+    assert stack.counter("drop_arp_malformed") == 2
+    neighbors = stack.core.arrays["neighbors"]
+    assert neighbors.mac[neighbors.address != 0].tolist() == [int.from_bytes(MAC, "big")]
+
+
 def test_after_a_minute_the_neighbour_is_asked_for_and_meanwhile_used(stack):
     peer = Peer(stack).establish()
     stack.run(MINUTE + 10)

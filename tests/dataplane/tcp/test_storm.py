@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from peer import MSS_1460, SCALE_7, Peer, TestedStack, pattern
+from peer import MSS_1460, SCALE_7, Peer, TestedStack, Watch, pattern
 
-from mpserve.dataplane.events import Command, Event
+from mpserve.dataplane.events import Command
 from mpserve.dataplane.jit import JIT
 from mpserve.testing.stack import listen
 
@@ -15,25 +15,6 @@ TINY = dict(
     max_connections=4, syn_backlog=2, accept_queue=2, time_wait=2, neighbors=4, blocks=24, event_batch=3,
     rcvbuf_bytes=8192, sndbuf_bytes=4096, retries=2, syn_ack_retries=1, fin_wait_seconds=5.0,
 )  # fmt: skip
-
-
-class Watch:
-    """What the events of each handle must look like: ACCEPT first, READ before EOF, CLOSED last and once."""
-
-    def __init__(self, stack: TestedStack) -> None:
-        self.stack, self.seen = stack, 0
-        self.ended: dict[int, list[Event]] = {}
-
-    def look(self) -> list[int]:
-        """Check the new events; the handles that are open."""
-        for event in self.stack.events[self.seen :]:
-            before = self.ended.setdefault(event.handle, [])
-            assert (event.kind == Event.ACCEPT) == (before == []), (event, before)
-            assert Event.CLOSED not in before, (event, before)
-            assert event.kind not in (Event.READ, Event.EOF) or Event.EOF not in before, (event, before)
-            before.append(event.kind)
-        self.seen = len(self.stack.events)
-        return [handle for handle, kinds in self.ended.items() if kinds[-1] != Event.CLOSED]
 
 
 def random_segment(draw: random.Random, peer: Peer) -> bytes:
