@@ -32,7 +32,7 @@ from mpserve.dataplane.tcp.connection import (
     release,
 )
 from mpserve.dataplane.tcp.cookies import owe_cookie, take_cookie
-from mpserve.dataplane.tcp.rack import clear_rack
+from mpserve.dataplane.tcp.rack import begin_with_handshake, clear_rack
 from mpserve.dataplane.tcp.reset import answer_with_rst
 from mpserve.dataplane.tcp.rtt import sample_rtt
 from mpserve.dataplane.tcp.seq import add, within
@@ -178,6 +178,7 @@ def syn_received_arrives(core, index, seg, now):
     if slot >= 0:
         if syn.retries == 0:
             sample_rtt(core, tcb_at(core, slot), now - syn.at)
+            begin_with_handshake(tcb_at(core, slot), conn_at(core, slot))
         forget_syn(core, index)
     return slot
 
