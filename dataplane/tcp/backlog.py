@@ -24,6 +24,7 @@ from mpserve.dataplane.layout import (
 from mpserve.dataplane.neighbor import learn
 from mpserve.dataplane.siphash import absorb_addresses, finish
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.challenge import may_challenge
 from mpserve.dataplane.tcp.congestion import initial_window
 from mpserve.dataplane.tcp.connection import (
     INITIAL_RTO_US,
@@ -32,10 +33,10 @@ from mpserve.dataplane.tcp.connection import (
     release,
 )
 from mpserve.dataplane.tcp.cookies import owe_cookie, take_cookie
-from mpserve.dataplane.tcp.rack import clear_rack
+from mpserve.dataplane.tcp.rack import begin_with_handshake, clear_rack
 from mpserve.dataplane.tcp.reset import answer_with_rst
 from mpserve.dataplane.tcp.rtt import sample_rtt
-from mpserve.dataplane.tcp.seq import add, within
+from mpserve.dataplane.tcp.seq import add, diff
 from mpserve.dataplane.tcp.settings import DEFERRED, default_settings
 from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
 from mpserve.dataplane.tcp.table import find, insert, remove
@@ -156,16 +157,23 @@ def syn_timer(core, index, now):
 def syn_received_arrives(core, index, seg, now):
     """A segment for a backlog entry. The slot of the connection that it completes, or -1; -2: handle it as for LISTEN."""
     syn = syn_at(core, index)
+    if seg.flags & tcp.SYN and seg.flags & tcp.ACK == 0:
+        if seg.seq == syn.irs:
+            owe_syn_ack(core, syn)
+            return -1
+        forget_syn(core, index)  # the peer begins anew
+        return -2
+    if not _is_in_window(core, syn, seg):
+        counters_at(core.counters).drop_out_of_window += 1
+        if seg.flags & tcp.RST == 0:
+            _owe_ack(core, syn)
+        return -1
     if seg.flags & tcp.RST:
         if seg.seq == add(syn.irs, 1):
             forget_syn(core, index)
+        elif may_challenge(core):  # RFC 5961 section 3.2
+            _owe_ack(core, syn)
         return -1
-    if seg.flags & tcp.SYN:
-        if seg.seq == syn.irs and seg.flags & tcp.ACK == 0:
-            owe_syn_ack(core, syn)
-            return -1
-        forget_syn(core, index)
-        return -2
     if seg.flags & tcp.ACK == 0:
         counters_at(core.counters).drop_no_ack += 1
         return -1
@@ -173,15 +181,29 @@ def syn_received_arrives(core, index, seg, now):
         counters_at(core.counters).rsts_sent += 1
         owe_segment(core, seg, seg.mac, seg.ack, 0, tcp.RST, 0)
         return -1
-    if not within(seg.seq, add(syn.irs, 1), core.rcvbuf):
-        counters_at(core.counters).drop_out_of_window += 1
-        return -1
     slot = _establish(core, syn, seg, now)
     if slot >= 0:
         if syn.retries == 0:
             sample_rtt(core, tcb_at(core, slot), now - syn.at)
+            begin_with_handshake(tcb_at(core, slot), conn_at(core, slot))
         forget_syn(core, index)
     return slot
+
+
+@compiled
+def _is_in_window(core, syn, seg):
+    """The acceptability test (RFC 9293 section 3.4), in a window that is never closed."""
+    start = diff(seg.seq, add(syn.irs, 1))
+    length = seg.length + (1 if seg.flags & tcp.FIN else 0) + (1 if seg.flags & tcp.SYN else 0)
+    return start < core.rcvbuf and (start + length > 0 or start == 0)
+
+
+@compiled
+def _owe_ack(core, syn):
+    """An ACK without SYN, in the name of the connection that may come of it."""
+    wnd = min(core.rcvbuf, 0xFFFF) >> (core.scale if syn.snd_scale >= 0 else 0)
+    if owe_segment(core, syn, syn.mac, add(syn.iss, 1), add(syn.irs, 1), tcp.ACK, wnd) and syn.ts_ok != 0:
+        stamp_control(core, syn, syn.ts_recent)
 
 
 @compiled

@@ -8,6 +8,7 @@ from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, counters_at
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.buffers import fit_send_buffer
+from mpserve.dataplane.tcp.challenge import may_challenge
 from mpserve.dataplane.tcp.congestion import flight, on_duplicate_ack, on_new_ack, on_repaired_tail, on_reports
 from mpserve.dataplane.tcp.connection import (
     REFUSED,
@@ -33,8 +34,6 @@ from mpserve.dataplane.tcp.syn_sent import check_syn_acknowledged
 from mpserve.dataplane.tcp.timestamps import is_too_old
 from mpserve.dataplane.wheel import arm
 from mpserve.dataplane.wire import tcp
-
-CHALLENGES_A_SECOND = 1000
 
 
 @compiled
@@ -86,6 +85,10 @@ def _unacceptable(core, tcb, conn, seg, start, length):
         counters.drop_out_of_window += 1
         return False
     owe_ack(core, tcb)
+    if tcb.state == SYN_RECEIVED and _is_crossed_syn_ack(seg, start, length):
+        seg.seq = tcb.rcv_nxt  # the ACK in it counts
+        seg.flags &= ~tcp.SYN
+        return True
     if start == 0:  # text into a closed window: the ACK in it counts, the text doesn't
         counters.drop_window_overrun += 1
         seg.length = 0
@@ -97,6 +100,13 @@ def _unacceptable(core, tcb, conn, seg, start, length):
     else:
         counters.drop_out_of_window += 1
     return False
+
+
+@compiled
+def _is_crossed_syn_ack(seg, start, length):
+    """Whether it is the SYN-ACK that answers ours in a simultaneous open (RFC 9293 section 3.5 figure 8)."""
+    both = tcp.SYN | tcp.ACK
+    return start == -1 and length == 1 and seg.flags & both == both
 
 
 @compiled
@@ -132,17 +142,8 @@ def check_syn(core, tcb, seg):
 
 @compiled
 def _challenge(core, tcb):
-    """A challenge ACK, so many a second on all connections (RFC 5961 section 7)."""
-    second = core.now >> 20  # 1.05 s
-    if core.challenge_second != second:
-        core.challenge_second = second
-        core.challenges = 0
-    if core.challenges >= CHALLENGES_A_SECOND:
-        counters_at(core.counters).challenge_acks_held += 1
-        return
-    core.challenges += 1
-    counters_at(core.counters).challenge_acks += 1
-    owe_ack(core, tcb)
+    if may_challenge(core):
+        owe_ack(core, tcb)
 
 
 @compiled

@@ -27,6 +27,12 @@ def clear_rack(conn, snd_una):
 
 
 @compiled
+def begin_with_handshake(tcb, conn):
+    """The handshake's round trip, where it was measured, is the least so far."""
+    conn.min_rtt_us = tcb.srtt_us
+
+
+@compiled
 def delivered(core, tcb, conn, seg, record, end, now):
     """RFC 8985 section 6.2, steps 1 to 3: a range is acknowledged up to `end` for the first time, selectively or not."""
     rtt = now - record.sent_at

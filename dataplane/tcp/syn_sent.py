@@ -9,7 +9,7 @@ from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import segment_size
 from mpserve.dataplane.tcp.congestion import initial_window
 from mpserve.dataplane.tcp.connection import REFUSED, destroy, notify, owe_ack, owe_output
-from mpserve.dataplane.tcp.rack import clear_rack
+from mpserve.dataplane.tcp.rack import begin_with_handshake, clear_rack
 from mpserve.dataplane.tcp.rexmit import stop_timer
 from mpserve.dataplane.tcp.rtt import sample_rtt
 from mpserve.dataplane.tcp.seq import add
@@ -103,6 +103,7 @@ def establish(core, tcb, conn, seg):
     tcb.retries = 0
     tcb.flags &= ~(flags.CONNECTING | flags.RETRANSMIT)
     clear_rack(conn, tcb.snd_nxt)
+    begin_with_handshake(tcb, conn)
     stop_timer(tcb)
     counters_at(core.counters).connections_opened += 1
     if event_room(core):

@@ -152,11 +152,21 @@ def test_simultaneous_open(stack):
     peer.recv(1000, flags="SA", seq=0, ack=1)
     assert peer.kinds() == []
     peer.send(2000, flags="SA", seq=0, ack=1, options=OPTIONS)
-    peer.recv(2000, flags="A", seq=1, ack=1)
-    peer.send(3000, flags="A", seq=1, ack=1)
     assert peer.state == State.ESTABLISHED and peer.kinds() == [Event.CONNECT]
+    peer.recv(2000, flags="A", seq=1, ack=1)
+    peer.nothing(5 * SECOND)
     peer.write(b"x")
     peer.recv(flags="PA", seq=1, ack=1, data=b"x")
+
+
+@pytest.mark.parametrize("fields", [{"ack": 0}, {"ack": 2}, {"seq": -1}, {"flags": "S"}])
+def test_a_syn_ack_of_something_else_completes_no_simultaneous_open(stack, fields):
+    peer = opening(stack)
+    peer.recv(0, flags="S", seq=0)
+    peer.send(1000, flags="S", options=OPTIONS)
+    peer.recv(1000, flags="SA", seq=0, ack=1)
+    peer.send(2000, **{"flags": "SA", "seq": 0, "ack": 1, **fields})
+    assert peer.tcb.state == State.SYN_RECEIVED and peer.kinds() == []
 
 
 def test_a_simultaneous_open_that_is_answered_by_data(stack):

@@ -1,7 +1,7 @@
 """Passive opens: what a SYN gets, what completes a handshake (RFC 9293 section 3.10.7.2 and 3.10.7.4, SYN-RECEIVED)."""
 
 import pytest
-from peer import MSS_1460, SCALE_7, TICK, Peer
+from peer import MSS_1460, SCALE_7, TICK, Peer, timestamps
 
 from mpserve.dataplane.events import Command, Event
 from mpserve.dataplane.tcp.state import State
@@ -120,11 +120,21 @@ def test_a_rst_at_the_next_number_forgets_the_handshake(stack):
     peer.nothing(5_000_000)
 
 
-@pytest.mark.parametrize("seq", [0, 2, 5000])
-def test_a_rst_elsewhere_is_ignored_in_syn_received(stack, seq):
+@pytest.mark.parametrize("seq", [0, -2000, 1 + 262_144])
+def test_a_rst_outside_the_window_is_ignored_in_syn_received(stack, seq):
     peer = Peer(stack).reach(State.SYN_RECEIVED)
     peer.send(0, flags="R", seq=seq)
+    peer.nothing()
     assert peer.state == State.SYN_RECEIVED
+
+
+@pytest.mark.parametrize("seq", [2, 5000])
+def test_a_rst_elsewhere_in_the_window_gets_a_challenge_ack_in_syn_received(stack, seq):
+    peer = Peer(stack).reach(State.SYN_RECEIVED, MSS_1460 + SCALE_7 + timestamps(5))
+    peer.send(0, flags="R", seq=seq)
+    answer = peer.recv(0, flags="A", seq=1, ack=1)
+    assert answer.option(8) is not None and answer.window > 0
+    assert peer.state == State.SYN_RECEIVED and stack.counter("challenge_acks") == 1
 
 
 def test_a_syn_with_another_number_starts_over(stack):
@@ -142,10 +152,12 @@ def test_a_segment_without_ack_is_dropped_in_syn_received(stack):
     assert stack.counter("drop_no_ack") == 1
 
 
-@pytest.mark.parametrize("seq", [-2000, 1 + 262_144])
+@pytest.mark.parametrize("seq", [-2000, 0, 1 + 262_144])
 def test_outside_the_window_nothing_is_established(stack, seq):
+    """RFC 9293 section 3.10.7.4, first: an ACK tells where the window is."""
     peer = Peer(stack).reach(State.SYN_RECEIVED)
     peer.send(0, seq=seq, data=b"x")
+    peer.recv(0, flags="A", seq=1, ack=1)
     assert peer.state == State.SYN_RECEIVED
     assert stack.counter("drop_out_of_window") == 1
 

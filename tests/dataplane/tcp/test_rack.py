@@ -171,6 +171,17 @@ def test_the_answer_to_the_probe_begins_recovery(stack, peer):
     assert stack.counter("timeouts") == 0
 
 
+def test_an_answer_right_behind_the_probe_is_one_to_the_first_transmission(stack, peer):
+    """It can't be the probe's, for no round trip is so short: the handshake's was longer."""
+    write_segments(peer, 4)
+    seqs(peer)
+    assert seqs(peer, peer.left + PTO + TICK) == [3]
+    answered = peer.received_at + RTT // 10
+    acks(peer, answered, 0, (3, 4))
+    assert seqs(peer, answered + RTT) == []
+    assert stack.counter("fast_retransmits") == 0
+
+
 def test_the_probe_is_the_last_segment_also_if_there_is_new_data(stack, peer):
     """Its duplicate is acknowledged at once; a new segment would wait for a delayed ACK."""
     write_segments(peer, 200)
