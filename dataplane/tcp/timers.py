@@ -176,7 +176,7 @@ def _retransmission_timeout(core, tcb, conn, now):
     if tcb.retries >= core.retries:
         abort(core, tcb, conn, TIMED_OUT)
         return
-    if tcb.snd_wnd == 0 and tcb.snd_queued > 0:
+    if tcb.snd_queued > 0 and (tcb.snd_wnd == 0 or tcb.snd_una == tcb.snd_nxt):
         counters.zero_window_probes += 1
         tcb.flags |= flags.PROBE
     else:
