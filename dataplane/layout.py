@@ -286,7 +286,7 @@ CORE = np.dtype(
             "secret_a secret_b sip_key0 sip_key1 clock_secret_a clock_secret_b "
             # settings
             "rcvbuf sndbuf rcvbuf_max sndbuf_max "
-            "scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries cubic "
+            "scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_retries syn_ack_retries cubic "
             "accept_queue event_batch "
             # tables: address and count
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
@@ -532,7 +532,7 @@ def _set_limits(core: Any, limits: Limits) -> None:
     core.time_wait_us = int(2e6 * limits.msl_seconds)
     core.fin_wait_us = int(1e6 * limits.fin_wait_seconds)
     core.delack_us, core.rto_min_us, core.rto_max_us = 40_000, 200_000, 60_000_000
-    core.retries, core.syn_ack_retries = limits.retries, limits.syn_ack_retries
+    core.retries, core.syn_retries, core.syn_ack_retries = limits.retries, limits.syn_retries, limits.syn_ack_retries
     core.reassemble = int(limits.fragments == "reassemble")
     core.cubic = int(limits.congestion == "cubic")
     core.accept_queue, core.event_batch = limits.accept_queue, limits.event_batch

@@ -24,7 +24,7 @@ from mpserve.dataplane.layout import (
 from mpserve.dataplane.neighbor import learn
 from mpserve.dataplane.siphash import absorb_addresses, finish
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.congestion import initial_window
+from mpserve.dataplane.tcp.congestion import after_handshake, initial_window
 from mpserve.dataplane.tcp.connection import (
     INITIAL_RTO_US,
     notify,
@@ -176,6 +176,7 @@ def syn_received_arrives(core, index, seg, now):
         return -1
     slot = _establish(core, syn, seg, now)
     if slot >= 0:
+        after_handshake(tcb_at(core, slot), syn.retries)
         if syn.retries == 0:
             sample_rtt(core, tcb_at(core, slot), now - syn.at)
         forget_syn(core, index)

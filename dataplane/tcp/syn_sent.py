@@ -7,7 +7,7 @@ from mpserve.dataplane.layout import control_at, counters_at
 from mpserve.dataplane.neighbor import learn
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import segment_size
-from mpserve.dataplane.tcp.congestion import initial_window
+from mpserve.dataplane.tcp.congestion import after_handshake, initial_window
 from mpserve.dataplane.tcp.connection import REFUSED, destroy, owe_ack, owe_output
 from mpserve.dataplane.tcp.rack import clear_rack
 from mpserve.dataplane.tcp.rexmit import stop_timer
@@ -100,6 +100,7 @@ def establish(core, tcb, conn, seg):
     tcb.snd_una = tcb.snd_nxt
     tcb.recover = tcb.snd_nxt
     tcb.snd_wl2 = seg.ack
+    after_handshake(tcb, tcb.retries)
     tcb.retries = 0
     tcb.flags &= ~(flags.CONNECTING | flags.RETRANSMIT)
     clear_rack(conn, tcb.snd_nxt)

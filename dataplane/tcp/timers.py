@@ -132,7 +132,7 @@ def _syn_timeout(core, tcb, conn):
     """Our SYN again, the wait doubled, and at last given up (RFC 9293 section 3.8.3). One that waits for ARP does not count."""
     tcb.rexmit_at = NEVER
     if tcb.flags & flags.RETRANSMIT == 0:
-        if tcb.retries >= core.syn_ack_retries:
+        if tcb.retries >= core.syn_retries:
             abort(core, tcb, conn, TIMED_OUT)
             return
         tcb.retries += 1
