@@ -133,6 +133,21 @@ def test_the_user_timeout(stack, peer):
     assert peer.closed_reason() == Reason.TIMED_OUT
 
 
+def test_the_user_timeout_may_also_be_longer_than_the_retransmissions_last(make_stack):
+    """RFC 9293 section 3.8.3: an application sets R2 for a connection, to infinity if it likes."""
+    stack = make_stack(retries=2)
+    stack.answer_arp = "*"
+    stack.core.record.rto_max_us = SECOND
+    peer = Peer(stack).establish()
+    put(peer, Option.USER_TIMEOUT, 300_000)
+    peer.write(b"x")
+    while stack.at() < 298 * SECOND:
+        peer.recv(stack.at() + 2 * SECOND, data=b"x")
+    assert peer.state == State.ESTABLISHED and stack.counter("timeouts") > 256
+    peer.drain(301 * SECOND)
+    assert peer.closed_reason() == Reason.TIMED_OUT
+
+
 def test_progress_restarts_the_user_timeout(stack, peer):
     put(peer, Option.USER_TIMEOUT, 5000)
     peer.write(pattern(2 * MSS))
