@@ -20,6 +20,7 @@ from mpserve.dataplane.layout import (
     listener_at,
     syn_at,
     tcb_at,
+    time_wait_at,
 )
 from mpserve.dataplane.neighbor import learn
 from mpserve.dataplane.siphash import absorb_addresses, finish
@@ -35,7 +36,7 @@ from mpserve.dataplane.tcp.cookies import owe_cookie, take_cookie
 from mpserve.dataplane.tcp.rack import clear_rack
 from mpserve.dataplane.tcp.reset import answer_with_rst
 from mpserve.dataplane.tcp.rtt import sample_rtt
-from mpserve.dataplane.tcp.seq import add, within
+from mpserve.dataplane.tcp.seq import add, after, within
 from mpserve.dataplane.tcp.settings import DEFERRED, default_settings
 from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
 from mpserve.dataplane.tcp.table import find, insert, remove
@@ -75,14 +76,28 @@ def initial_sequence_number(core, key):
 
 
 @compiled
+def _next_incarnation(core, seg, waiting):
+    """The sequence number for a SYN that opens TIME_WAIT's entry `waiting` anew: beyond all of the last connection's.
+
+    RFC 9293 section 3.6.1 (1). The clock alone is slower than a fast sender.
+    """
+    iss = initial_sequence_number(core, seg)
+    least = add(time_wait_at(core, waiting).snd_nxt, 0x10000)
+    return iss if after(iss, least) else least
+
+
+@compiled
 def segment_size(core, seg):
     """What a SYN allows, as far as our own MTU does."""
     return max(min(seg.mss if seg.mss > 0 else DEFAULT_MSS, core.mss), MIN_MSS)
 
 
 @compiled
-def syn_arrives(core, seg, listener, now):
-    """A SYN for a listener: remember it and owe a SYN-ACK; with a full backlog the SYN-ACK is a cookie."""
+def syn_arrives(core, seg, listener, waiting, now):
+    """A SYN for a listener: remember it and owe a SYN-ACK; with a full backlog the SYN-ACK is a cookie.
+
+    `waiting` is the TIME_WAIT entry whose flow it opens anew, or -1.
+    """
     counters = counters_at(core.counters)
     counters.syns_received += 1
     if core.free_syn_count == 0:
@@ -96,7 +111,7 @@ def syn_arrives(core, seg, listener, now):
     syn.local_high, syn.local = seg.local_high, seg.local
     syn.ports, syn.hash = seg.ports, seg.hash
     syn.irs = seg.seq
-    syn.iss = initial_sequence_number(core, seg)
+    syn.iss = initial_sequence_number(core, seg) if waiting < 0 else _next_incarnation(core, seg, waiting)
     syn.mss = segment_size(core, seg)
     syn.snd_wnd = seg.wnd
     syn.snd_scale = seg.scale
