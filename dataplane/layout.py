@@ -90,6 +90,8 @@ assert TCB.itemsize <= 128
 
 CONN = _record(  # cold, by the same slot
     *KEY_FIELDS,
+    ("tos", "i4"),  # of its IPv4 headers: Diffserv, and the ECN bits, which stay 0
+    ("ttl", "i4"),
     ("neighbor", "i4"),
     ("listener", "i4"),
     ("rcv_head", "i4"),  # unread data, in order
@@ -196,6 +198,8 @@ LISTENER = _record(
     ("backlogged", "i4"),
     ("max_segment", "i4"),  # 0: what the MTU allows
     ("defer_ms", "i4"),  # how long an accept waits for data; 0: not at all
+    ("tos", "i4"),  # of its SYN-ACKs, and what its connections begin with
+    ("ttl", "i4"),  # 0: the default
 )
 
 NEIGHBOR = _record(
@@ -230,6 +234,8 @@ SEG = _record(  # the segment at hand; plain int64 so that arithmetic is
 
 CONTROL = _record(  # a frame owed that belongs to no TCB
     *KEY_FIELDS,
+    ("tos", "i8"),
+    ("ttl", "i8"),
     ("kind", "i8"),
     ("seq", "i8"),
     ("ack", "i8"),

@@ -5,7 +5,7 @@ A connection gets a TCB only when its handshake is complete, so a SYN costs abou
 
 import numpy as np
 
-from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.control import carry_ip_fields, owe_segment
 from mpserve.dataplane.events import ACCEPT, emit, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import (
@@ -102,7 +102,7 @@ def syn_arrives(core, seg, listener, waiting, now):
     counters.syns_received += 1
     if core.free_syn_count == 0:
         counters.backlog_full += 1
-        owe_cookie(core, seg, segment_size(core, seg))
+        owe_cookie(core, seg, listener, segment_size(core, seg))
         return
     core.free_syn_count -= 1
     index = free_syn_get(core, core.free_syn_count)
@@ -132,8 +132,10 @@ def syn_arrives(core, seg, listener, waiting, now):
 @compiled
 def owe_syn_ack(core, syn):
     if owe_segment(core, syn, syn.mac, syn.iss, add(syn.irs, 1), tcp.SYN | tcp.ACK, min(core.rcvbuf, 0xFFFF)):
+        listener = listener_at(core, syn.listener)
+        carry_ip_fields(core, listener)
         control = control_at(core, core.control_count - 1)
-        most = listener_at(core, syn.listener).max_segment
+        most = listener.max_segment
         control.mss = min(core.mss, most) if most > 0 else core.mss
         control.scale = core.scale if syn.snd_scale >= 0 else -1
         control.sack_ok = syn.sack_ok
@@ -221,6 +223,9 @@ def _establish(core, syn, seg, now):
         return -1
     tcb, conn = tcb_at(core, slot), conn_at(core, slot)
     default_settings(core, conn, now)
+    conn.tos = listener.tos
+    if listener.ttl > 0:
+        conn.ttl = listener.ttl
     _start(core, tcb, syn, seg)
     clear_rack(conn, tcb.snd_una)
     conn.rcv_round = tcb.rcv_nxt

@@ -1,6 +1,6 @@
 """SYN_SENT, and SYN_RECEIVED of a connection that we opened ourselves (RFC 9293 sections 3.10.7.3 and 3.10.7.4)."""
 
-from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.control import carry_ip_fields, owe_segment
 from mpserve.dataplane.events import CONNECT, emit, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import control_at, counters_at
@@ -27,6 +27,7 @@ def owe_syn(core, tcb, conn, mac):
         listed = owe_segment(core, conn, mac, tcb.snd_una, tcb.rcv_nxt, tcp.SYN | tcp.ACK, min(conn.rcvbuf, 0xFFFF))
     if not listed:
         return False
+    carry_ip_fields(core, conn)
     control = control_at(core, core.control_count - 1)
     control.mss = core.mss
     offered = tcb.state == SYN_SENT

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from mpserve.dataplane.control import owe_segment
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import (
     NEVER,
@@ -26,6 +25,7 @@ from mpserve.dataplane.tcp.connection import (
     fin_is_acknowledged,
     notify,
     owe_ack,
+    owe_bare,
     owe_output,
 )
 from mpserve.dataplane.tcp.rack import may_probe_tail
@@ -34,7 +34,6 @@ from mpserve.dataplane.tcp.rtt import back_off
 from mpserve.dataplane.tcp.seq import add, diff
 from mpserve.dataplane.tcp.settings import DEFERRED, heard
 from mpserve.dataplane.tcp.state import CLOSED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
-from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.tcp.timewait import expire_time_waits
 from mpserve.dataplane.wheel import TICK_SHIFT, arm, disarm
 from mpserve.dataplane.wire.tcp import ACK
@@ -171,8 +170,7 @@ def _keepalive(core, tcb, conn, now):
     conn.keep_at = now + np.int64(conn.keep_interval_ms) * 1000
     counters_at(core.counters).keepalive_probes += 1
     wnd = min(max(diff(tcb.rcv_adv, tcb.rcv_nxt), 0) >> np.int64(tcb.rcv_scale), 0xFFFF)
-    if owe_segment(core, conn, conn.mac, add(tcb.snd_nxt, -1), tcb.rcv_nxt, ACK, wnd) and tcb.flags & flags.TIMESTAMPS:
-        stamp_control(core, conn, tcb.ts_recent)
+    owe_bare(core, tcb, conn, conn.mac, add(tcb.snd_nxt, -1), ACK, wnd)
 
 
 @compiled
