@@ -2,6 +2,7 @@
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import CONTROL_ROWS, NO_BLOCK, control_at, counters_at
+from mpserve.dataplane.wire.ipv4 import TTL
 
 SEGMENT, ARP_REQUEST, ARP_REPLY, ECHO_REPLY = 0, 1, 2, 3
 
@@ -25,6 +26,8 @@ def owe_control(core, kind, remote, local, mac):
     control.local_high = 0
     control.remote = remote
     control.local = local
+    control.tos = 0
+    control.ttl = TTL
     control.mac = mac
     control.block = NO_BLOCK
     control.length = 0
@@ -47,3 +50,12 @@ def owe_segment(core, key, mac, seq, ack, flags, wnd):
     control.flags = flags
     control.wnd = wnd
     return True
+
+
+@compiled
+def carry_ip_fields(core, holder):
+    """Have the control frame that was listed last carry the Diffserv field and TTL of a connection or listener."""
+    control = control_at(core, core.control_count - 1)
+    control.tos = holder.tos
+    if holder.ttl > 0:
+        control.ttl = holder.ttl

@@ -72,7 +72,7 @@ def _write_headers(core, frame, key, mac, payload_length):
     local, remote = key.local & 0xFFFFFFFF, key.remote & 0xFFFFFFFF
     core.ip_id = (core.ip_id + 1) & 0xFFFF
     ethernet.write(frame, mac, core.mac, ethernet.TYPE_IPV4)
-    ipv4.write(frame + ethernet.HEADER, ipv4.PROTOCOL_TCP, local, remote, payload_length, core.ip_id)
+    ipv4.write(frame + ethernet.HEADER, ipv4.PROTOCOL_TCP, key.tos, key.ttl, local, remote, payload_length, core.ip_id)
     return pseudo_sum(local, remote, ipv4.PROTOCOL_TCP, payload_length)
 
 
@@ -144,7 +144,7 @@ def _echo_reply(core, frame, owed):
     local, remote = owed.local & 0xFFFFFFFF, owed.remote & 0xFFFFFFFF
     core.ip_id = (core.ip_id + 1) & 0xFFFF
     ethernet.write(frame, owed.mac, core.mac, ethernet.TYPE_IPV4)
-    ipv4.write(frame + ethernet.HEADER, ipv4.PROTOCOL_ICMP, local, remote, owed.length, core.ip_id)
+    ipv4.write(frame + ethernet.HEADER, ipv4.PROTOCOL_ICMP, owed.tos, owed.ttl, local, remote, owed.length, core.ip_id)
     copy(frame + _TCP_AT, block_address(core, owed.block), owed.length)
     give_block(core, owed.block)
     owed.block = NO_BLOCK

@@ -90,6 +90,8 @@ assert TCB.itemsize <= 128
 
 CONN = _record(  # cold, by the same slot
     *KEY_FIELDS,
+    ("tos", "i4"),  # of its IPv4 headers: Diffserv, and the ECN bits, which stay 0
+    ("ttl", "i4"),
     ("neighbor", "i4"),
     ("listener", "i4"),
     ("rcv_head", "i4"),  # unread data, in order
@@ -196,6 +198,8 @@ LISTENER = _record(
     ("backlogged", "i4"),
     ("max_segment", "i4"),  # 0: what the MTU allows
     ("defer_ms", "i4"),  # how long an accept waits for data; 0: not at all
+    ("tos", "i4"),  # of its SYN-ACKs, and what its connections begin with
+    ("ttl", "i4"),  # 0: the default
 )
 
 NEIGHBOR = _record(
@@ -230,6 +234,8 @@ SEG = _record(  # the segment at hand; plain int64 so that arithmetic is
 
 CONTROL = _record(  # a frame owed that belongs to no TCB
     *KEY_FIELDS,
+    ("tos", "i8"),
+    ("ttl", "i8"),
     ("kind", "i8"),
     ("seq", "i8"),
     ("ack", "i8"),
@@ -287,7 +293,7 @@ CORE = np.dtype(
             "secret_a secret_b sip_key0 sip_key1 clock_secret_a clock_secret_b "
             # settings
             "rcvbuf sndbuf rcvbuf_max sndbuf_max "
-            "scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_ack_retries cubic "
+            "scale time_wait_us fin_wait_us delack_us rto_min_us rto_max_us retries syn_retries syn_ack_retries cubic "
             "accept_queue event_batch "
             # tables: address and count
             "tcbs conns connections syns syn_count time_waits time_wait_count listeners listener_count "
@@ -533,7 +539,7 @@ def _set_limits(core: Any, limits: Limits) -> None:
     core.time_wait_us = int(2e6 * limits.msl_seconds)
     core.fin_wait_us = int(1e6 * limits.fin_wait_seconds)
     core.delack_us, core.rto_min_us, core.rto_max_us = 40_000, 200_000, 60_000_000
-    core.retries, core.syn_ack_retries = limits.retries, limits.syn_ack_retries
+    core.retries, core.syn_retries, core.syn_ack_retries = limits.retries, limits.syn_retries, limits.syn_ack_retries
     core.reassemble = int(limits.fragments == "reassemble")
     core.cubic = int(limits.congestion == "cubic")
     core.accept_queue, core.event_batch = limits.accept_queue, limits.event_batch

@@ -28,6 +28,7 @@ class Limits:
     msl_seconds: float = 1.0  # TIME_WAIT lasts twice this
     fin_wait_seconds: float = 60.0  # FIN_WAIT_2 and unanswered FINs of a closed handle
     retries: int = 10  # retransmissions of one segment before the connection is given up
+    syn_retries: int = 7  # of an active open: given up after 183 s (RFC 9293 section 3.8.3)
     syn_ack_retries: int = 5
     congestion: str = "cubic"  # or "newreno"
     fragments: str = "reassemble"  # or "refuse": of IPv4
@@ -46,6 +47,7 @@ class Limits:
             ("rcvbuf_max_bytes", 0, 1 << 28),
             ("sndbuf_max_bytes", 0, 1 << 28),
             ("retries", 1, 20),
+            ("syn_retries", 1, 10),
             ("syn_ack_retries", 1, 10),
         ):
             if not low <= getattr(self, name) <= high:

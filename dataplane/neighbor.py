@@ -108,6 +108,15 @@ def confirm(core, place, mac, now):
 
 
 @compiled
+def doubt(core, conn, now):
+    """TCP's negative advice (RFC 1122 section 3.3.1.4): what it sends gets no answer. The next hop is asked for again."""
+    place = find_neighbor(core, next_hop(core, conn.remote))
+    if place >= 0:
+        entry = neighbor_at(core, place)
+        entry.updated_at = min(entry.updated_at, now - STALE_US - 1)
+
+
+@compiled
 def resolve(core, conn, now):
     """The MAC for a connection's frames, or 0 (counted) when nobody answers for its next hop."""
     hop = next_hop(core, conn.remote)

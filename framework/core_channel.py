@@ -95,14 +95,19 @@ class CoreChannel:
         self.payloads.append(argument.to_bytes(8, "little", signed=True))
 
     def listen(self, port: int, address: str | None = None, accepts: int = AUTO_ACCEPT) -> int:
-        """Add a partitioned listener of this core; its number. `accepts` connections complete without being asked for."""
+        """Add a partitioned listener of this core; its number. `accepts` connections complete without being asked for.
+
+        Raises OSError (EADDRINUSE) if there is one for that address and port already.
+        """
         listeners = self.core.arrays["listeners"]
+        local = V4_MAPPED | ipv4(address) if address else 0
+        if ((listeners.used == 1) & (listeners.port == port) & (listeners.address == local)).any():
+            raise OSError(errno.EADDRINUSE, f"there is a listener for {address or ''}:{port} already")
         number = int(np.argmin(listeners.used))
         if listeners[number].used:
             raise ValueError(f"a core has {LISTENERS} listeners at most")
         listener = listeners[number]
-        listener.port, listener.accepts = port, accepts
-        listener.address = V4_MAPPED | ipv4(address) if address else 0
+        listener.port, listener.address, listener.accepts = port, local, accepts
         listener.used = 1
         return number
 

@@ -17,7 +17,7 @@ from mpserve.dataplane.tcp import flags, settings
 from mpserve.dataplane.tcp.settings import LEAST_BUFFER, LEAST_SEGMENT, VALUE_BITS, Option
 from mpserve.dataplane.tcp.state import State
 
-TCP, SOL = socket.IPPROTO_TCP, socket.SOL_SOCKET
+IP, TCP, SOL = socket.IPPROTO_IP, socket.IPPROTO_TCP, socket.SOL_SOCKET
 MOST_SECONDS = 32_767  # as on Linux, for keepalive times
 _CONTROLS = (b"cubic", b"reno")
 
@@ -55,6 +55,14 @@ class _Entry:
     high: int
     read: Callable[[Any, Any], int]  # from TCB and CONN
     scale: int = 1  # what the stack's value is of the user's
+    step: int = 1
+
+    def checked(self, name: int, value: object) -> int:
+        """The value, if it is one for this option. Raises OSError (EINVAL)."""
+        if not isinstance(value, int) or not self.low <= value <= self.high or value % self.step:
+            multiples = f", a multiple of {self.step}" if self.step > 1 else ""
+            raise _out_of_range(name, value, f"{self.low} to {self.high}{multiples}")
+        return value
 
 
 def _bit(bit: int, when_set: int = 1) -> Callable[[Any, Any], int]:
@@ -71,9 +79,13 @@ _TABLE: dict[tuple[int, int], _Entry] = {
     (TCP, socket.TCP_KEEPCNT): _Entry(Option.KEEPCNT, 1, 127, lambda t, c: int(c.keep_count)),
     (TCP, socket.TCP_USER_TIMEOUT): _Entry(Option.USER_TIMEOUT, 0, 2**31 - 1, lambda t, c: int(c.user_timeout_ms)),
     (TCP, socket.TCP_MAXSEG): _Entry(Option.MAXSEG, LEAST_SEGMENT, 65_535, lambda t, c: int(t.mss)),
+    (IP, socket.IP_TOS): _Entry(Option.TOS, 0, 252, lambda t, c: int(c.tos), step=4),  # the low two bits are ECN's
+    (IP, socket.IP_TTL): _Entry(Option.TTL, 1, 255, lambda t, c: int(c.ttl)),
     (SOL, socket.SO_RCVBUF): _Entry(Option.RCVBUF, *_BUFFER, lambda t, c: int(c.rcvbuf)),
     (SOL, socket.SO_SNDBUF): _Entry(Option.SNDBUF, *_BUFFER, lambda t, c: int(c.sndbuf)),
 }
+
+_OF_LISTENERS = {(TCP, socket.TCP_MAXSEG): "max_segment", (IP, socket.IP_TOS): "tos", (IP, socket.IP_TTL): "ttl"}
 
 
 def _unknown(level: int, name: int) -> OSError:
@@ -101,9 +113,7 @@ def arguments(level: int, name: int, value: int | bytes | str) -> list[int]:
     entry = _TABLE.get((level, name))
     if entry is None:
         raise _unknown(level, name)
-    if not isinstance(value, int) or not entry.low <= value <= entry.high:
-        raise _out_of_range(name, value, f"{entry.low} to {entry.high}")
-    return [_pack(entry.option, value * entry.scale)]
+    return [_pack(entry.option, entry.checked(name, value) * entry.scale)]
 
 
 def _linger(name: int, value: object) -> int:
@@ -153,10 +163,8 @@ def set_of_listener(listener: Any, level: int, name: int, value: int) -> None:
         if not 0 <= value <= MOST_SECONDS:
             raise _out_of_range(name, value, f"0 to {MOST_SECONDS} seconds")
         listener.defer_ms = value * 1000
-    elif (level, name) == (TCP, socket.TCP_MAXSEG):
-        if not LEAST_SEGMENT <= value <= 65_535:
-            raise _out_of_range(name, value, f"{LEAST_SEGMENT} to 65535")
-        listener.max_segment = value
+    elif (level, name) in _OF_LISTENERS:
+        listener[_OF_LISTENERS[level, name]] = _TABLE[level, name].checked(name, value)
     else:
         raise _unknown(level, name)
 

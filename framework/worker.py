@@ -399,7 +399,7 @@ class Worker:
         return socket_options.tcp_info(self.memory, slot)
 
     def set_listener_option(self, listen: tuple[str, int], level: int, name: int, value: int) -> None:
-        """Set TCP_DEFER_ACCEPT (seconds), TCP_MAXSEG or SO_REUSEADDR of a listener, as it was given to `listen`.
+        """Set TCP_DEFER_ACCEPT (seconds), TCP_MAXSEG, IP_TOS, IP_TTL or SO_REUSEADDR of a listener, as given to `listen`.
 
         Raises KeyError if there is no such listener, OSError for an option that listeners don't have.
         """

@@ -67,16 +67,19 @@ def _without_connection(core, seg, now):
         slot = syn_received_arrives(core, index, seg, now)
         if slot != -2:
             return slot
-    else:
-        index = find_time_wait(core, seg)
-        if index >= 0 and not time_wait_arrives(core, index, seg):
-            return -1
-    return _listen_arrives(core, seg, now)
+        return _listen_arrives(core, seg, -1, now)
+    waiting = find_time_wait(core, seg)
+    if waiting >= 0 and not time_wait_arrives(core, waiting, seg):
+        return -1
+    return _listen_arrives(core, seg, waiting, now)
 
 
 @compiled
-def _listen_arrives(core, seg, now):
-    """RFC 9293 section 3.10.7.2, and 3.10.7.1 where there is no listener; the slot of a connection completed, or -1."""
+def _listen_arrives(core, seg, waiting, now):
+    """RFC 9293 section 3.10.7.2, and 3.10.7.1 where there is no listener; the slot of a connection completed, or -1.
+
+    `waiting` is the TIME_WAIT entry that a SYN has just ended, or -1.
+    """
     listener = find_listener(core, seg.local, seg.ports & 0xFFFF)
     if listener < 0:
         counters_at(core.counters).drop_no_listener += 1
@@ -86,7 +89,7 @@ def _listen_arrives(core, seg, now):
     elif seg.flags & tcp.ACK:
         return cookie_arrives(core, seg, listener, now)
     elif seg.flags & tcp.SYN and seg.flags & tcp.FIN == 0:
-        syn_arrives(core, seg, listener, now)
+        syn_arrives(core, seg, listener, waiting, now)
     else:
         counters_at(core.counters).drop_tcp_flags += 1
     return -1

@@ -5,7 +5,7 @@ A connection gets a TCB only when its handshake is complete, so a SYN costs abou
 
 import numpy as np
 
-from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.control import carry_ip_fields, owe_segment
 from mpserve.dataplane.events import ACCEPT, emit, event_room, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import (
@@ -20,12 +20,13 @@ from mpserve.dataplane.layout import (
     listener_at,
     syn_at,
     tcb_at,
+    time_wait_at,
 )
 from mpserve.dataplane.neighbor import learn
 from mpserve.dataplane.siphash import absorb_addresses, finish
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.challenge import may_challenge
-from mpserve.dataplane.tcp.congestion import initial_window
+from mpserve.dataplane.tcp.congestion import after_handshake, initial_window
 from mpserve.dataplane.tcp.connection import (
     INITIAL_RTO_US,
     notify,
@@ -36,7 +37,7 @@ from mpserve.dataplane.tcp.cookies import owe_cookie, take_cookie
 from mpserve.dataplane.tcp.rack import begin_with_handshake, clear_rack
 from mpserve.dataplane.tcp.reset import answer_with_rst
 from mpserve.dataplane.tcp.rtt import sample_rtt
-from mpserve.dataplane.tcp.seq import add, diff
+from mpserve.dataplane.tcp.seq import add, after, diff
 from mpserve.dataplane.tcp.settings import DEFERRED, default_settings
 from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
 from mpserve.dataplane.tcp.table import find, insert, remove
@@ -78,19 +79,33 @@ def initial_sequence_number(core, key):
 
 
 @compiled
+def _next_incarnation(core, seg, waiting):
+    """The sequence number for a SYN that opens TIME_WAIT's entry `waiting` anew: beyond all of the last connection's.
+
+    RFC 9293 section 3.6.1 (1). The clock alone is slower than a fast sender.
+    """
+    iss = initial_sequence_number(core, seg)
+    least = add(time_wait_at(core, waiting).snd_nxt, 0x10000)
+    return iss if after(iss, least) else least
+
+
+@compiled
 def segment_size(core, seg):
     """What a SYN allows, as far as our own MTU does."""
     return max(min(seg.mss if seg.mss > 0 else DEFAULT_MSS, core.mss), MIN_MSS)
 
 
 @compiled
-def syn_arrives(core, seg, listener, now):
-    """A SYN for a listener: remember it and owe a SYN-ACK; with a full backlog the SYN-ACK is a cookie."""
+def syn_arrives(core, seg, listener, waiting, now):
+    """A SYN for a listener: remember it and owe a SYN-ACK; with a full backlog the SYN-ACK is a cookie.
+
+    `waiting` is the TIME_WAIT entry whose flow it opens anew, or -1.
+    """
     counters = counters_at(core.counters)
     counters.syns_received += 1
     if core.free_syn_count == 0:
         counters.backlog_full += 1
-        owe_cookie(core, seg, segment_size(core, seg))
+        owe_cookie(core, seg, listener, segment_size(core, seg))
         return
     core.free_syn_count -= 1
     index = free_syn_get(core, core.free_syn_count)
@@ -99,7 +114,7 @@ def syn_arrives(core, seg, listener, now):
     syn.local_high, syn.local = seg.local_high, seg.local
     syn.ports, syn.hash = seg.ports, seg.hash
     syn.irs = seg.seq
-    syn.iss = initial_sequence_number(core, seg)
+    syn.iss = initial_sequence_number(core, seg) if waiting < 0 else _next_incarnation(core, seg, waiting)
     syn.mss = segment_size(core, seg)
     syn.snd_wnd = seg.wnd
     syn.snd_scale = seg.scale
@@ -120,8 +135,10 @@ def syn_arrives(core, seg, listener, now):
 @compiled
 def owe_syn_ack(core, syn):
     if owe_segment(core, syn, syn.mac, syn.iss, add(syn.irs, 1), tcp.SYN | tcp.ACK, min(core.rcvbuf, 0xFFFF)):
+        listener = listener_at(core, syn.listener)
+        carry_ip_fields(core, listener)
         control = control_at(core, core.control_count - 1)
-        most = listener_at(core, syn.listener).max_segment
+        most = listener.max_segment
         control.mss = min(core.mss, most) if most > 0 else core.mss
         control.scale = core.scale if syn.snd_scale >= 0 else -1
         control.sack_ok = syn.sack_ok
@@ -183,6 +200,7 @@ def syn_received_arrives(core, index, seg, now):
         return -1
     slot = _establish(core, syn, seg, now)
     if slot >= 0:
+        after_handshake(tcb_at(core, slot), syn.retries)
         if syn.retries == 0:
             sample_rtt(core, tcb_at(core, slot), now - syn.at)
             begin_with_handshake(tcb_at(core, slot), conn_at(core, slot))
@@ -229,6 +247,9 @@ def _establish(core, syn, seg, now):
         return -1
     tcb, conn = tcb_at(core, slot), conn_at(core, slot)
     default_settings(core, conn, now)
+    conn.tos = listener.tos
+    if listener.ttl > 0:
+        conn.ttl = listener.ttl
     _start(core, tcb, syn, seg)
     clear_rack(conn, tcb.snd_una)
     conn.rcv_round = tcb.rcv_nxt

@@ -82,6 +82,8 @@ def _unacceptable(core, tcb, conn, seg, start, length):
     """Answer with an ACK unless it is a RST; into a closed window, ACKs and RSTs at rcv_nxt are taken all the same."""
     counters = counters_at(core.counters)
     if seg.flags & tcp.RST:
+        if start == 0:
+            return True  # with text in it, which may be (RFC 9293 section 3.5.3)
         counters.drop_out_of_window += 1
         return False
     owe_ack(core, tcb)

@@ -15,6 +15,7 @@ from mpserve.dataplane.tcp.settings import NEWRENO
 from mpserve.dataplane.tcp.undo import forget_window, remember_window
 
 MAX_CWND = 1 << 30
+RTO_AFTER_LOST_SYN_US = 3_000_000
 
 
 @compiled
@@ -84,6 +85,15 @@ def restart_after_idle(core, tcb, conn, now):
 def initial_window(mss):
     """RFC 6928 section 2."""
     return min(10 * mss, max(2 * mss, 14_600))
+
+
+@compiled
+def after_handshake(tcb, timeouts):
+    """The first window and RTO where our SYN, or SYN-ACK, has timed out: RFC 6298 (5.7), RFC 6928 section 2."""
+    if timeouts > 0:
+        tcb.rto_us = RTO_AFTER_LOST_SYN_US
+    if timeouts > 1:
+        tcb.cwnd = tcb.mss
 
 
 @compiled

@@ -4,7 +4,7 @@ The only place where slots are taken and given back, and where TCBs enter and le
 """
 
 from mpserve.dataplane.blocks import give_chain
-from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.control import carry_ip_fields, owe_segment
 from mpserve.dataplane.events import GENERATION_MASK
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import (
@@ -26,6 +26,7 @@ from mpserve.dataplane.tcp.sent import NONE, clear_sent
 from mpserve.dataplane.tcp.settings import DEFERRED
 from mpserve.dataplane.tcp.state import CLOSED, SYN_SENT, TIME_WAIT
 from mpserve.dataplane.tcp.table import insert, remove
+from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.tcp.timewait import enter_time_wait
 from mpserve.dataplane.wheel import disarm
 from mpserve.dataplane.wire.tcp import ACK, RST
@@ -176,13 +177,22 @@ def _count_end(core, reason):
 
 
 @compiled
+def owe_bare(core, tcb, conn, mac, seq, flag_bits, wnd):
+    """List a segment of the connection without payload, for what must leave even if the connection ends in this turn."""
+    if owe_segment(core, conn, mac, seq, tcb.rcv_nxt, flag_bits, wnd):
+        carry_ip_fields(core, conn)
+        if tcb.flags & flags.TIMESTAMPS:
+            stamp_control(core, conn, tcb.ts_recent)
+
+
+@compiled
 def abort(core, tcb, conn, reason):
     """RFC 9293 section 3.10.5: send a RST, but in TIME_WAIT and SYN_SENT, and forget the connection."""
     if tcb.state == CLOSED:
         return
     if tcb.state != TIME_WAIT and tcb.state != SYN_SENT:
         counters_at(core.counters).rsts_sent += 1
-        owe_segment(core, conn, conn.mac, tcb.snd_nxt, tcb.rcv_nxt, RST | ACK, 0)
+        owe_bare(core, tcb, conn, conn.mac, tcb.snd_nxt, RST | ACK, 0)
     destroy(core, tcb, conn, reason)
 
 

@@ -6,9 +6,9 @@ initial sequence number. Where the peer sends timestamps, the low 5 bits of ours
 
 import numpy as np
 
-from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.control import carry_ip_fields, owe_segment
 from mpserve.dataplane.jit import compiled
-from mpserve.dataplane.layout import control_at, cookie_syn_at, counters_at
+from mpserve.dataplane.layout import control_at, cookie_syn_at, counters_at, listener_at
 from mpserve.dataplane.siphash import absorb, absorb_addresses, finish
 from mpserve.dataplane.tcp.seq import add
 from mpserve.dataplane.tcp.timestamps import stamp_control
@@ -44,11 +44,12 @@ def _size_index(mss):
 
 
 @compiled
-def owe_cookie(core, seg, mss):
+def owe_cookie(core, seg, listener, mss):
     """Answer a SYN that there is no room for."""
     iss = cookie(core, seg, seg.seq, _period(core), _size_index(mss))
     if not owe_segment(core, seg, seg.mac, iss, add(seg.seq, 1), tcp.SYN | tcp.ACK, min(core.rcvbuf, 0xFFFF)):
         return
+    carry_ip_fields(core, listener_at(core, listener))
     counters_at(core.counters).syn_cookies_sent += 1
     core.cookie_at = core.now
     control = control_at(core, core.control_count - 1)

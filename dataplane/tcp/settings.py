@@ -7,6 +7,7 @@ import numpy as np
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER
 from mpserve.dataplane.wheel import arm
+from mpserve.dataplane.wire import ipv4
 
 # Bits of CONN.settings.
 NAGLE = 1 << 0  # a short segment waits while anything is unacknowledged (RFC 9293 section 3.7.4); off: NODELAY
@@ -38,16 +39,21 @@ class Option(IntEnum):
     SNDBUF = 9
     USER_TIMEOUT = 10
     MAXSEG = 11
+    TOS = 12  # of IPv4
+    TTL = 13
 
 
 _NODELAY, _QUICKACK, _CONGESTION, _KEEPALIVE = (int(o) for o in list(Option)[:4])
 _KEEPIDLE, _KEEPINTVL, _KEEPCNT, _LINGER = (int(o) for o in list(Option)[4:8])
-_RCVBUF, _SNDBUF, _USER_TIMEOUT, _MAXSEG = (int(o) for o in list(Option)[8:])
+_RCVBUF, _SNDBUF, _USER_TIMEOUT, _MAXSEG = (int(o) for o in list(Option)[8:12])
+_TOS, _TTL = (int(o) for o in list(Option)[12:])
 
 
 @compiled
 def default_settings(core, conn, now):
     """What a connection begins with: NODELAY, buffers that grow, no keepalive; two hours, 75 s and 9 if it is turned on."""
+    conn.tos = 0
+    conn.ttl = ipv4.TTL
     conn.settings = 0 if core.cubic != 0 else NEWRENO
     conn.rcvbuf = core.rcvbuf
     conn.sndbuf = core.sndbuf
@@ -91,6 +97,10 @@ def set_option(core, tcb, conn, argument, now):
         conn.user_timeout_ms = value
     elif option == _MAXSEG:
         tcb.mss = min(tcb.mss, max(value, LEAST_SEGMENT))
+    elif option == _TOS:
+        conn.tos = value & 0xFC
+    elif option == _TTL:
+        conn.ttl = min(max(value, 1), 255)
     else:
         _set_keepalive(core, tcb, conn, option, value, now)
 

@@ -1,13 +1,13 @@
 """SYN_SENT, and SYN_RECEIVED of a connection that we opened ourselves (RFC 9293 sections 3.10.7.3 and 3.10.7.4)."""
 
-from mpserve.dataplane.control import owe_segment
+from mpserve.dataplane.control import carry_ip_fields, owe_segment
 from mpserve.dataplane.events import CONNECT, emit, event_room, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import control_at, counters_at
 from mpserve.dataplane.neighbor import learn
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import segment_size
-from mpserve.dataplane.tcp.congestion import initial_window
+from mpserve.dataplane.tcp.congestion import after_handshake, initial_window
 from mpserve.dataplane.tcp.connection import REFUSED, destroy, notify, owe_ack, owe_output
 from mpserve.dataplane.tcp.rack import begin_with_handshake, clear_rack
 from mpserve.dataplane.tcp.rexmit import stop_timer
@@ -27,6 +27,7 @@ def owe_syn(core, tcb, conn, mac):
         listed = owe_segment(core, conn, mac, tcb.snd_una, tcb.rcv_nxt, tcp.SYN | tcp.ACK, min(conn.rcvbuf, 0xFFFF))
     if not listed:
         return False
+    carry_ip_fields(core, conn)
     control = control_at(core, core.control_count - 1)
     control.mss = core.mss
     offered = tcb.state == SYN_SENT
@@ -100,6 +101,7 @@ def establish(core, tcb, conn, seg):
     tcb.snd_una = tcb.snd_nxt
     tcb.recover = tcb.snd_nxt
     tcb.snd_wl2 = seg.ack
+    after_handshake(tcb, tcb.retries)
     tcb.retries = 0
     tcb.flags &= ~(flags.CONNECTING | flags.RETRANSMIT)
     clear_rack(conn, tcb.snd_nxt)

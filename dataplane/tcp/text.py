@@ -1,7 +1,6 @@
 """Segment text and FIN: the seventh and eighth checks of RFC 9293 section 3.10.7.4, and what goes to the channel."""
 
 from mpserve.dataplane.blocks import block_address, give_block
-from mpserve.dataplane.control import owe_segment
 from mpserve.dataplane.events import READ, emit, event_room, extend_read, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NO_BLOCK, block_at, counters_at, delayed_put
@@ -9,12 +8,11 @@ from mpserve.dataplane.memory import copy
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import offer_deferred
 from mpserve.dataplane.tcp.buffers import fit_receive_buffer
-from mpserve.dataplane.tcp.connection import finish, notify, owe_ack, owe_output
+from mpserve.dataplane.tcp.connection import finish, notify, owe_ack, owe_bare, owe_output
 from mpserve.dataplane.tcp.reassembly import keep_out_of_order, keep_unread, loses_frames, next_in_order, take_unread
 from mpserve.dataplane.tcp.seq import add, diff
 from mpserve.dataplane.tcp.settings import DEFERRED, QUICKACK
 from mpserve.dataplane.tcp.state import AFTER_FIN, TIME_WAIT
-from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.wire import tcp
 
 _PAUSE_US = 1000
@@ -166,8 +164,7 @@ def check_fin(core, tcb, conn, seg, now):
     state = AFTER_FIN[tcb.state]
     if state == TIME_WAIT:
         wnd = min(conn.rcvbuf >> tcb.rcv_scale, 0xFFFF)
-        if owe_segment(core, conn, seg.mac, tcb.snd_nxt, tcb.rcv_nxt, tcp.ACK, wnd) and tcb.flags & flags.TIMESTAMPS:
-            stamp_control(core, conn, tcb.ts_recent)
+        owe_bare(core, tcb, conn, seg.mac, tcb.snd_nxt, tcp.ACK, wnd)
         finish(core, tcb, conn, TIME_WAIT)
         return
     tcb.state = state

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from mpserve.dataplane.control import owe_segment
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import (
     NEVER,
@@ -14,6 +13,7 @@ from mpserve.dataplane.layout import (
     timer_at,
     wheel_get,
 )
+from mpserve.dataplane.neighbor import doubt
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import offer_deferred, syn_timer
 from mpserve.dataplane.tcp.congestion import on_reports, on_timeout
@@ -25,6 +25,7 @@ from mpserve.dataplane.tcp.connection import (
     fin_is_acknowledged,
     notify,
     owe_ack,
+    owe_bare,
     owe_output,
 )
 from mpserve.dataplane.tcp.rack import may_probe_tail
@@ -33,10 +34,11 @@ from mpserve.dataplane.tcp.rtt import back_off
 from mpserve.dataplane.tcp.seq import add, diff
 from mpserve.dataplane.tcp.settings import DEFERRED, heard
 from mpserve.dataplane.tcp.state import CLOSED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
-from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.tcp.timewait import expire_time_waits
 from mpserve.dataplane.wheel import TICK_SHIFT, arm, disarm
 from mpserve.dataplane.wire.tcp import ACK
+
+R1, MOST_RETRIES = 3, 250
 
 
 @unit("timers")
@@ -109,7 +111,7 @@ def _abandon(core, tcb, conn):
 def _rexmit_timer(core, tcb, conn, now):
     """What the timer was set for: RACK's reordering window, a tail loss probe, or the RTO."""
     if tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED:
-        _syn_timeout(core, tcb, conn)
+        _syn_timeout(core, tcb, conn, now)
     elif _is_user_timeout(tcb, conn, now):
         abort(core, tcb, conn, TIMED_OUT)
     elif tcb.rexmit_kind == REORDERING:
@@ -128,15 +130,23 @@ def _rexmit_timer(core, tcb, conn, now):
 
 
 @compiled
-def _syn_timeout(core, tcb, conn):
+def _count_retry(core, tcb, conn, now):
+    """RFC 9293 section 3.8.3: after R1 retransmissions the next hop is doubted; when to give up is the caller's business."""
+    if tcb.retries == R1:
+        doubt(core, conn, now)
+    tcb.retries = min(tcb.retries + 1, MOST_RETRIES)
+    back_off(core, tcb)
+
+
+@compiled
+def _syn_timeout(core, tcb, conn, now):
     """Our SYN again, the wait doubled, and at last given up (RFC 9293 section 3.8.3). One that waits for ARP does not count."""
     tcb.rexmit_at = NEVER
     if tcb.flags & flags.RETRANSMIT == 0:
-        if tcb.retries >= core.syn_ack_retries:
+        if tcb.retries >= core.syn_retries:
             abort(core, tcb, conn, TIMED_OUT)
             return
-        tcb.retries += 1
-        back_off(core, tcb)
+        _count_retry(core, tcb, conn, now)
         tcb.flags |= flags.RETRANSMIT
     owe_output(core, tcb)
 
@@ -160,30 +170,31 @@ def _keepalive(core, tcb, conn, now):
     conn.keep_at = now + np.int64(conn.keep_interval_ms) * 1000
     counters_at(core.counters).keepalive_probes += 1
     wnd = min(max(diff(tcb.rcv_adv, tcb.rcv_nxt), 0) >> np.int64(tcb.rcv_scale), 0xFFFF)
-    if owe_segment(core, conn, conn.mac, add(tcb.snd_nxt, -1), tcb.rcv_nxt, ACK, wnd) and tcb.flags & flags.TIMESTAMPS:
-        stamp_control(core, conn, tcb.ts_recent)
+    owe_bare(core, tcb, conn, conn.mac, add(tcb.snd_nxt, -1), ACK, wnd)
 
 
 @compiled
 def _retransmission_timeout(core, tcb, conn, now):
-    """RFC 6298 (5.4) to (5.7): back off and send from snd_una again, or probe a closed window; at last give up."""
+    """RFC 6298 (5.4) to (5.6): back off and send from snd_una again, or probe a closed window; at last give up.
+
+    A user timeout takes the place of the number of retransmissions, be it sooner or later (RFC 9293 section 3.8.3).
+    """
     tcb.rexmit_at = NEVER
     tcb.rexmit_kind = RTO
     if tcb.snd_una == tcb.snd_nxt and tcb.snd_queued == 0:
         if tcb.flags & flags.FIN_QUEUED == 0 or fin_is_acknowledged(tcb):
             return
     counters = counters_at(core.counters)
-    if tcb.retries >= core.retries:
+    if conn.user_timeout_ms == 0 and tcb.retries >= core.retries:
         abort(core, tcb, conn, TIMED_OUT)
         return
-    if tcb.snd_wnd == 0 and tcb.snd_queued > 0:
+    if tcb.snd_queued > 0 and (tcb.snd_wnd == 0 or tcb.snd_una == tcb.snd_nxt):
         counters.zero_window_probes += 1
         tcb.flags |= flags.PROBE
     else:
         counters.timeouts += 1
         on_timeout(core, tcb, conn)
-    tcb.retries += 1
-    back_off(core, tcb)
+    _count_retry(core, tcb, conn, now)
     tcb.rexmit_at = now + tcb.rto_us
     if conn.user_timeout_ms > 0:
         tcb.rexmit_at = min(tcb.rexmit_at, conn.progress_at + np.int64(conn.user_timeout_ms) * 1000)

@@ -166,14 +166,18 @@ def _send_range(core, tcb, conn, mac, start, length):
 
 @compiled
 def _send_window_probe(core, tcb, conn, mac, now):
-    """RFC 9293 section 3.8.6.1: an octet into the closed window, the first that is not acknowledged, or else a new one."""
+    """RFC 9293 section 3.8.6.1: an octet into the closed window, the first that is not acknowledged, or else a new one.
+
+    Into a window that was only too small to fill (section 3.8.6.2.1), what it takes.
+    """
     is_new = tcb.snd_una == tcb.snd_nxt
     if tcb.snd_queued > 0:
-        if not _send_range(core, tcb, conn, mac, tcb.snd_una, 1):
+        length = min(min(max(tcb.snd_wnd, 1), tcb.mss), tcb.snd_queued) if is_new else 1
+        if not _send_range(core, tcb, conn, mac, tcb.snd_una, length):
             return False
         if is_new:
-            note_sent(core, tcb, tcb.snd_nxt, add(tcb.snd_nxt, 1), now)
-            tcb.snd_nxt = add(tcb.snd_nxt, 1)
+            note_sent(core, tcb, tcb.snd_nxt, add(tcb.snd_nxt, length), now)
+            tcb.snd_nxt = add(tcb.snd_nxt, length)
     tcb.flags &= ~flags.PROBE
     return True
 
@@ -231,7 +235,8 @@ def _send_new(core, tcb, conn, mac, now):
         return True  # the FIN is out
     restart_after_idle(core, tcb, conn, now)
     start = tcb.snd_nxt
-    if tcb.snd_una == start:
+    is_first = tcb.snd_una == start
+    if is_first:
         conn.progress_at = now
     done = _send_data(core, tcb, conn, mac)
     if done and flight(tcb) == tcb.snd_queued and tcb.flags & flags.FIN_QUEUED:
@@ -242,9 +247,18 @@ def _send_new(core, tcb, conn, mac, now):
     if tcb.snd_nxt != start:
         note_sent(core, tcb, start, tcb.snd_nxt, now)
         conn.sent_at = now
-    if tcb.rexmit_at == NEVER or (tcb.rexmit_kind == TAIL_LOSS and tcb.snd_nxt != start):
-        start_timer(core, tcb, now)
+    if tcb.rexmit_at == NEVER or (tcb.snd_nxt != start and (is_first or tcb.rexmit_kind == TAIL_LOSS)):
+        start_timer(core, tcb, now)  # also where it ran for a window to open, not for anything sent
     return done
+
+
+@compiled
+def _is_silly(tcb, offset, length):
+    """RFC 9293 section 3.8.6.2.1: so little room, less than half of the largest window, that a larger one is worth waiting for.
+
+    While anything is in flight any room below a segment is: its ACK comes. If nothing comes, what fits leaves as a probe.
+    """
+    return offset > 0 or 2 * length < tcb.max_wnd
 
 
 @compiled
@@ -257,8 +271,8 @@ def _send_data(core, tcb, conn, mac):
     while offset < tcb.snd_queued:
         left = tcb.snd_queued - offset
         length = min(min(tcb.mss, left), room)
-        if length <= 0 or (length < tcb.mss and length < left and offset > 0):
-            break  # no room, or so little that waiting for an ACK is better (RFC 9293 section 3.8.6.2.1)
+        if length <= 0 or (length < tcb.mss and length < left and _is_silly(tcb, offset, length)):
+            break
         if length < tcb.mss and offset > 0 and conn.settings & NAGLE and tcb.flags & flags.FIN_QUEUED == 0:
             break
         flag_bits = tcp.PSH if length == left else 0

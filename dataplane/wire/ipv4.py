@@ -71,15 +71,15 @@ def destination(ip):
 
 
 @compiled
-def write(ip, protocol_number, source_address, destination_address, payload_length, ip_id):
+def write(ip, protocol_number, tos, ttl, source_address, destination_address, payload_length, ip_id):
     """A header of 20 bytes with DF set, its checksum computed as arithmetic on what is written."""
     total = HEADER + payload_length
-    store32(ip, 0x45000000 | total)
+    store32(ip, 0x45000000 | (tos << 16) | total)
     store32(ip + 4, (ip_id << 16) | DONT_FRAGMENT)
-    sums = 0x4500 + total + (ip_id & 0xFFFF) + DONT_FRAGMENT + (TTL << 8) + protocol_number
+    sums = 0x4500 + tos + total + (ip_id & 0xFFFF) + DONT_FRAGMENT + (ttl << 8) + protocol_number
     sums += (source_address >> 16) + (source_address & 0xFFFF)
     sums += (destination_address >> 16) + (destination_address & 0xFFFF)
-    store16(ip + 8, (TTL << 8) | protocol_number)
+    store16(ip + 8, (ttl << 8) | protocol_number)
     store16(ip + 10, finish(sums))
     store32(ip + 12, source_address)
     store32(ip + 16, destination_address)

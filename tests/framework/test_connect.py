@@ -92,9 +92,10 @@ def test_a_refused_connection_is_closed(host, caller):
     assert caller.happened == [("closed", Reason.REFUSED)]
 
 
-def test_nobody_is_there(host, caller):
+def test_nobody_is_there(mpserve_host, caller):
+    host = mpserve_host(caller, syn_retries=2)
     sock = caller.worker.connect(("10.9.0.1", 80))
-    host.advance(70)
+    host.advance(7.1)
     assert caller.happened == [("closed", Reason.TIMED_OUT)]
     assert sock.closed
 

@@ -9,7 +9,7 @@ import pytest
 import mpserve
 from mpserve.dataplane.tcp.state import State
 
-TCP, SOL = socket.IPPROTO_TCP, socket.SOL_SOCKET
+IP, TCP, SOL = socket.IPPROTO_IP, socket.IPPROTO_TCP, socket.SOL_SOCKET
 
 
 class Keep(mpserve.Handler):
@@ -47,6 +47,8 @@ def sock(mpserve_host, handler):
         (SOL, socket.SO_SNDBUF, 262_144, 16_384),
         (SOL, socket.SO_LINGER, struct.pack("ii", 0, 0), struct.pack("ii", 1, 5)),
         (TCP, socket.TCP_CONGESTION, b"cubic", b"reno"),
+        (IP, socket.IP_TOS, 0, 0xB8),
+        (IP, socket.IP_TTL, 64, 1),
     ],
 )
 def test_what_is_set_reads_back(sock, level, name, default, value):
@@ -65,7 +67,7 @@ def test_a_segment_size_can_be_made_smaller_only(sock):
 
 
 @pytest.mark.parametrize(
-    "level, name", [(TCP, socket.TCP_CORK), (SOL, socket.SO_BROADCAST), (socket.IPPROTO_IP, 1), (TCP, 9999), (99, 1)]
+    "level, name", [(TCP, socket.TCP_CORK), (SOL, socket.SO_BROADCAST), (IP, socket.IP_OPTIONS), (TCP, 9999), (99, 1)]
 )
 def test_unknown_options_are_refused(sock, level, name):
     for call in (lambda: sock.setsockopt(level, name, 1), lambda: sock.getsockopt(level, name)):
@@ -89,6 +91,9 @@ def test_unknown_options_are_refused(sock, level, name):
         (TCP, socket.TCP_CONGESTION, b"bbr"),
         (TCP, socket.TCP_KEEPCNT, b"3"),
         (SOL, socket.SO_REUSEADDR, 0),
+        (IP, socket.IP_TOS, 0xB9),
+        (IP, socket.IP_TOS, 256),
+        (IP, socket.IP_TTL, 0),
     ],
 )
 def test_values_out_of_range_are_refused(sock, level, name, value):
@@ -150,6 +155,7 @@ def test_options_of_a_listener(mpserve_host, handler):
         (socket.TCP_DEFER_ACCEPT, -1, errno.EINVAL),
         (socket.TCP_MAXSEG, 1, errno.EINVAL),
         (socket.TCP_NODELAY, 1, errno.ENOPROTOOPT),
+        (socket.TCP_CONGESTION, 1, errno.ENOPROTOOPT),
     ],
 )
 def test_options_that_a_listener_does_not_have(mpserve_host, handler, name, value, number):

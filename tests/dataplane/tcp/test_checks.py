@@ -135,6 +135,17 @@ def test_a_rst_into_a_closed_window_is_taken_at_rcv_nxt_only(stack):
     assert peer.closed_reason() == Reason.RESET
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_rst_may_have_text(stack, closed):
+    """RFC 9293 section 3.5.3; into a closed window too (section 3.10.7.4: RSTs are processed all the same)."""
+    peer = Peer(stack).establish()
+    if closed:
+        assert close_the_window(peer) == 0
+    peer.send(stack.at(), flags="R", data=b"out of memory")
+    assert peer.closed_reason() == Reason.RESET
+    assert b"memory" not in peer.take()
+
+
 # -- fourth, SYN
 
 

@@ -132,16 +132,32 @@ def test_a_segment_without_syn_is_dropped(stack):
 
 
 def test_the_syn_is_sent_again_and_at_last_given_up(make_stack):
-    stack = make_stack(syn_ack_retries=3)
+    stack = make_stack()
     stack.answer_arp = "*"
     peer = opening(stack)
     peer.recv(0, flags="S")
-    for wait in (1, 2, 4):
+    for wait in (1, 2, 4, 8, 16, 32, 60):
         due = peer.received_at + wait * SECOND
         peer.nothing(due - 1)
         peer.recv(due + TICK, flags="S", seq=0)
-    peer.nothing(peer.received_at + 9 * SECOND)
+    peer.nothing(180 * SECOND)
+    assert peer.state == State.SYN_SENT, "three minutes at least"
+    peer.nothing(184 * SECOND)
     assert [(e.kind, e.a) for e in peer.events] == [(Event.CONNECT, Reason.TIMED_OUT), (Event.CLOSED, Reason.TIMED_OUT)]
+
+
+@pytest.mark.parametrize("lost, segments", [(1, 10), (2, 1)])
+def test_after_a_lost_syn_the_rto_is_three_seconds(stack, lost, segments):
+    """RFC 6298 (5.7); and after more than one the initial window is one segment (RFC 6928 section 2)."""
+    peer = opening(stack)
+    for _ in range(1 + lost):
+        peer.recv(stack.at() + 5 * SECOND, flags="S")
+    peer.write(pattern(30_000))
+    peer.send(stack.at() + 1000, flags="SA", options=OPTIONS)
+    assert len([s for s in peer.drain() if s["length"]]) == segments
+    left = stack.at()
+    peer.nothing(left + 3 * SECOND - 1)
+    peer.recv(left + 3 * SECOND + TICK, seq=1)
 
 
 def test_simultaneous_open(stack):

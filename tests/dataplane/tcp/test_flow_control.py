@@ -169,6 +169,44 @@ def test_no_more_is_sent_than_the_window_takes(stack):
     assert [seen["length"] for seen in peer.drain()] == [MSS, MSS]
 
 
+@pytest.fixture
+def before_a_silly_window(stack):
+    """A peer that has taken all that was sent and offers 100 bytes more, of 8000 at first."""
+    peer = Peer(stack, window=8000).establish(MSS_1460)
+    peer.write(pattern(20_000))
+    peer.silly = 1 + sum(seen["length"] for seen in peer.drain())
+    peer.send(1000, ack=peer.silly, window=100)
+    return peer
+
+
+def test_a_silly_window_is_filled_only_when_the_timer_says_so(before_a_silly_window):
+    peer = before_a_silly_window
+    peer.nothing(200_999)
+    peer.recv(201_000 + TICK, seq=peer.silly, length=100)
+    peer.send(202_000 + TICK, window=5000)
+    assert [seen["length"] for seen in peer.drain()] == [MSS] * 3
+
+
+def test_half_of_the_largest_window_is_not_silly(stack):
+    peer = Peer(stack, window=2000).establish(MSS_1460)
+    peer.write(pattern(20_000))
+    peer.recv(0, length=MSS)
+    peer.send(1000, window=998)
+    peer.send(1000, window=999)
+    peer.nothing(1000)
+    peer.send(2000, window=1000)
+    peer.recv(2000, seq=1 + MSS, length=1000)
+
+
+def test_data_that_a_window_let_go_is_waited_for_from_then_on(before_a_silly_window):
+    """The timer ran for the window before: it must not take what has just left for lost."""
+    peer = before_a_silly_window
+    peer.send(190_000, window=8000)
+    assert len(peer.drain()) == 5
+    peer.nothing(190_000 + 199_999)
+    peer.recv(190_000 + 200_000 + TICK, seq=peer.silly)
+
+
 def test_a_closed_window_is_probed_for_ever_while_the_peer_answers(make_stack):
     stack = make_stack(retries=3)
     peer = Peer(stack, window=0).establish(MSS_1460)

@@ -76,6 +76,20 @@ def test_a_handshake_completed_late_works(stack):
     assert peer.tcb.srtt_us == 0, "Karn: the SYN-ACK was sent twice"
 
 
+@pytest.mark.parametrize("lost, segments", [(1, 10), (2, 1)])
+def test_after_a_lost_syn_ack_the_rto_is_three_seconds(stack, lost, segments):
+    """RFC 6298 (5.7); and after more than one the initial window is one segment (RFC 6928 section 2)."""
+    peer = Peer(stack).reach(State.SYN_RECEIVED)
+    for _ in range(lost):
+        peer.recv(stack.at() + 5_000_000, flags="SA")
+    peer.send(stack.at() + 1000)
+    peer.write(bytes(30_000))
+    left = stack.at()
+    assert [seen["length"] for seen in peer.drain()] == [1460] * segments
+    peer.nothing(left + 3_000_000 - 1)
+    peer.recv(left + 3_000_000 + TICK, seq=1)
+
+
 def test_round_trip_time_of_the_handshake_sets_the_rto(stack):
     peer = Peer(stack).reach(State.SYN_RECEIVED)
     peer.send(100_000)

@@ -1,10 +1,11 @@
 """Timeouts, backing off and giving up (RFC 6298), and what is sent again."""
 
 import pytest
-from peer import TICK, Peer, pattern
+from peer import MAC, TICK, Peer, pattern
 
 from mpserve.dataplane.events import Command, Event, Reason
 from mpserve.dataplane.tcp.state import State
+from mpserve.testing.segment import arp_reply
 
 MSS = 1460
 
@@ -27,6 +28,7 @@ def test_the_rto_doubles_until_the_connection_is_given_up(make_stack):
 
 def test_the_rto_never_exceeds_a_minute(make_stack):
     stack = make_stack(retries=12)
+    stack.answer_arp = "*"
     peer = Peer(stack).establish()
     peer.write(b"x")
     peer.recv(0)
@@ -69,6 +71,23 @@ def test_what_was_sent_twice_is_not_timed(stack):
     peer.send(stack.at() + 1000)
     assert peer.tcb.srtt_us != srtt
     assert peer.tcb.rto_us == 200_000
+
+
+def test_the_next_hop_is_asked_for_again_after_three_retransmissions(stack):
+    """Negative advice (RFC 9293 section 3.8.3): where the next hop has moved, a minute is too long to find it out."""
+    peer = Peer(stack).establish()
+    peer.write(b"x")
+    for _ in range(4):
+        assert stack.other_frames == []
+        peer.recv(peer.received_at + 2_000_000, data=b"x")
+    assert stack.last_frame[:6] == MAC
+    peer.recv(peer.received_at + 2_000_000, data=b"x")
+    (request,) = stack.other_frames
+    assert request[12:14] == b"\x08\x06" and request[38:42] == bytes([10, 9, 0, 1])
+    moved = b"\x02\x00\x00\x00\x00\x77"
+    stack.give(arp_reply(moved, peer.ip, stack.wire.mac, stack.ip))
+    peer.recv(peer.received_at + 4_000_000, data=b"x")
+    assert stack.last_frame[:6] == moved
 
 
 def test_an_ack_restarts_the_timer(stack):

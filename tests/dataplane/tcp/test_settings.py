@@ -133,6 +133,21 @@ def test_the_user_timeout(stack, peer):
     assert peer.closed_reason() == Reason.TIMED_OUT
 
 
+def test_the_user_timeout_may_also_be_longer_than_the_retransmissions_last(make_stack):
+    """RFC 9293 section 3.8.3: an application sets R2 for a connection, to infinity if it likes."""
+    stack = make_stack(retries=2)
+    stack.answer_arp = "*"
+    stack.core.record.rto_max_us = SECOND
+    peer = Peer(stack).establish()
+    put(peer, Option.USER_TIMEOUT, 300_000)
+    peer.write(b"x")
+    while stack.at() < 298 * SECOND:
+        peer.recv(stack.at() + 2 * SECOND, data=b"x")
+    assert peer.state == State.ESTABLISHED and stack.counter("timeouts") > 256
+    peer.drain(301 * SECOND)
+    assert peer.closed_reason() == Reason.TIMED_OUT
+
+
 def test_progress_restarts_the_user_timeout(stack, peer):
     put(peer, Option.USER_TIMEOUT, 5000)
     peer.write(pattern(2 * MSS))
@@ -221,7 +236,61 @@ def test_congestion_control_can_be_chosen(stack, peer):
     assert peer.tcb.ssthresh == 10 * MSS // 2, "half of the flight, where CUBIC leaves seven tenths"
 
 
+def ip_fields(stack):
+    """(TOS, TTL) of the last frame to a peer."""
+    return stack.last_frame[15], stack.last_frame[22]
+
+
+def test_tos_and_ttl_of_all_that_a_connection_sends(stack, peer):
+    """Data, a retransmission, an ACK, a keepalive probe, a RST; also changed on the way (RFC 9293 section 3.9.1.9)."""
+    peer.write(b"x")
+    peer.recv()
+    assert ip_fields(stack) == (0, 64)
+    put(peer, Option.TOS, 0xB8)
+    put(peer, Option.TTL, 7)
+    assert peer.drain(SECOND)[0]["data"] == b"x"
+    assert ip_fields(stack) == (0xB8, 7)
+    put(peer, Option.TOS, 0x20)
+    peer.send(SECOND, ack=2, data=bytes(2 * MSS))
+    peer.recv(SECOND, length=0)
+    assert ip_fields(stack) == (0x20, 7)
+    keepalive(peer, idle=1)
+    peer.recv(3 * SECOND, seq=1, length=0)
+    assert ip_fields(stack) == (0x20, 7)
+    peer.ask(Command.ABORT)
+    peer.recv(flags="RA")
+    assert ip_fields(stack) == (0x20, 7)
+
+
+def test_a_connection_that_ends_takes_its_tos_along(stack, peer):
+    put(peer, Option.TOS, 0xB8)
+    peer.send(1000, flags="FA")
+    peer.recv(1000, ack=2)
+    peer.ask(Command.ABORT)
+    other = Peer(stack).establish()
+    other.write(b"x")
+    other.recv()
+    assert ip_fields(stack) == (0, 64)
+
+
 # -- listeners
+
+
+def test_tos_and_ttl_of_a_listener_are_those_of_its_connections(make_stack):
+    stack = make_stack(syn_backlog=1)
+    listener = stack.core.arrays["listeners"][0]
+    listener.tos, listener.ttl = 0x48, 9
+    peer, second = Peer(stack), Peer(stack)
+    for who in (peer, second):  # the second gets a cookie
+        who.send(0, flags="S", options=MSS_1460)
+        who.recv(0, flags="SA")
+        assert ip_fields(stack) == (0x48, 9)
+    assert stack.counter("syn_cookies_sent") == 1
+    for who in (peer, second):
+        who.send(1000)
+        who.write(b"x")
+        who.recv(data=b"x")
+        assert ip_fields(stack) == (0x48, 9)
 
 
 def test_an_accept_can_be_deferred_until_data_comes(stack):

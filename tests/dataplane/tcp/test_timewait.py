@@ -47,6 +47,24 @@ def test_a_newer_syn_opens_the_flow_anew(stack):
     assert peer.state == State.ESTABLISHED
 
 
+def test_a_flow_opened_anew_goes_on_beyond_what_it_has_sent(stack):
+    """RFC 9293 section 3.6.1 (1): a connection may have sent faster than the clock of initial sequence numbers runs."""
+    peer = Peer(stack).reach(State.TIME_WAIT)
+    (entry,) = peer._mine("time_waits")[:1]
+    sent = (int(entry.snd_nxt) + 50_000_000) % 2**32
+    stack.core.arrays["time_waits"].snd_nxt = sent
+    peer.send(0, flags="S", seq=100_000, options=MSS_1460)
+    assert 0 < (peer.recv(flags="SA", ack=100_001).seq - sent) % 2**32 < 1 << 20
+
+
+def test_a_flow_opened_anew_long_after_follows_the_clock(make_stack):
+    stack = make_stack(msl_seconds=60.0)
+    peer = Peer(stack).reach(State.TIME_WAIT)
+    first = peer.stack_iss
+    peer.send(100_000_000, flags="S", seq=100_000, options=MSS_1460)
+    assert (peer.recv(flags="SA").seq - first) % 2**32 == 25_000_000
+
+
 def test_an_older_syn_gets_an_ack(stack):
     peer = Peer(stack).reach(State.TIME_WAIT)
     peer.send(0, flags="S", seq=-5000)
