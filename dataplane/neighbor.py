@@ -117,6 +117,14 @@ def doubt(core, conn, now):
 
 
 @compiled
+def trust(core, conn, mac, now):
+    """TCP's positive advice: after retransmissions, a segment from this MAC has acknowledged what was sent there."""
+    place = find_neighbor(core, next_hop(core, conn.remote))
+    if place >= 0 and (neighbor_at(core, place).mac == mac or neighbor_at(core, place).mac == 0):
+        confirm(core, place, mac, now)
+
+
+@compiled
 def resolve(core, conn, now):
     """The MAC for a connection's frames, or 0 (counted) when nobody answers for its next hop."""
     hop = next_hop(core, conn.remote)

@@ -57,7 +57,7 @@ def _syns(first: int, count: int) -> Iterator[Segment]:
         # fmt: on
 
 
-def open_connections(wire: Wire, turn: Callable[[], None], count: int) -> None:
+def open_connections(wire: Wire, turn: Callable[[], object], count: int) -> None:
     """Handshakes of `count` peers with the stack on the wire; `turn` lets it do what there is to do."""
     for first in range(0, count, AT_ONCE):
         for syn in _syns(first, min(AT_ONCE, count - first)):
@@ -72,12 +72,12 @@ def open_connections(wire: Wire, turn: Callable[[], None], count: int) -> None:
         turn()
 
 
-def _stack(connections: int) -> tuple[Wire, Core, Callable[[], None]]:
+def _stack(connections: int) -> tuple[Wire, Core, Callable[[], object]]:
     stack = Stack(SERVER, PORT, mbufs=MBUFS, max_connections=connections)
-    return stack.wire, stack.core, lambda: stack.settle() and None
+    return stack.wire, stack.core, stack.settle
 
 
-def _worker(connections: int) -> tuple[Wire, Core, Callable[[], None]]:
+def _worker(connections: int) -> tuple[Wire, Core, Callable[[], object]]:
     wire = Wire(mbufs=MBUFS)
     limits = Limits(max_connections=connections)
     worker = Worker(Handler(), wire, ip=SERVER, listen=[("", PORT)], limits=limits, idle_spin_us=0)

@@ -6,6 +6,7 @@ ignored: urgent data is delivered in line.
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import NEVER, counters_at
+from mpserve.dataplane.neighbor import trust
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.buffers import fit_send_buffer
 from mpserve.dataplane.tcp.challenge import may_challenge
@@ -229,6 +230,8 @@ def _acknowledged(core, tcb, conn, seg, now):
     tcb.snd_una = seg.ack
     on_new_ack(core, tcb, conn, acked)
     fit_send_buffer(core, tcb, conn)
+    if tcb.retries > 0:
+        trust(core, conn, seg.mac, now)
     tcb.retries = 0
     conn.progress_at = now
     if tcb.flags & flags.USER_CLOSED:
