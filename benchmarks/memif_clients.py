@@ -34,6 +34,7 @@ QUEUE = 4096  # frames waiting for the device
 RAW_WINDOW = 256  # frames on their way in raw mode
 LATENCY_BUCKETS, LATENCY_SHIFT = 4096, 8  # of 256 cycles each
 WINDOW = 0xFFFF
+_TTL = 64
 _IP, _TCP, PAYLOAD = 14, 34, 54
 
 CLOSED, SYN_SENT, WAITING, FIN_SENT, RESTING = 0, 1, 2, 3, 4
@@ -130,7 +131,7 @@ def _send_bare(gen, client, mbuf, flag_bits, seq):
 def write_headers(gen, frame, port, flag_bits, length):
     """Everything but sequence numbers and TCP checksum."""
     ethernet.write(frame, gen.server_mac, gen.mac, ethernet.TYPE_IPV4)
-    ip_header.write(frame + _IP, ip_header.PROTOCOL_TCP, gen.address, gen.server, tcp.HEADER + length, 0)
+    ip_header.write(frame + _IP, ip_header.PROTOCOL_TCP, 0, _TTL, gen.address, gen.server, tcp.HEADER + length, 0)
     tcp.write(frame + _TCP, (port << 16) | PORT, 0, 0, tcp.HEADER, flag_bits, WINDOW)
 
 

@@ -23,6 +23,7 @@ NEVER = 1 << 62  # a deadline (us) that doesn't come
 BLOCK_BYTES = 2048
 NO_BLOCK = -1
 WHEEL_BUCKETS = 4096
+LINE_BYTES = 64
 COMMAND_ROWS = 4096
 CONTROL_ROWS = 256
 MORE_SENT_RANGES = 32_768  # of all connections together, besides one for each
@@ -36,6 +37,16 @@ SCRATCH_BYTES = 1 << 17
 
 def _record(*fields: tuple[str, str]) -> np.dtype:
     return np.dtype(list(fields), align=True)
+
+
+def _whole_lines(*fields: tuple[str, str]) -> np.dtype:
+    """A record that takes whole cache lines."""
+    record = _record(*fields)
+    offsets = [entry[1] for entry in (record.fields or {}).values()]
+    size = -(-record.itemsize // LINE_BYTES) * LINE_BYTES
+    return np.dtype(
+        {"names": record.names, "formats": [kind for _, kind in fields], "offsets": offsets, "itemsize": size}
+    )
 
 
 # The first fields of CONN, SYN and TIME_WAIT: what a segment is matched by. Addresses are 16 bytes, v4-mapped.
@@ -88,39 +99,51 @@ TCB = _record(  # hot: at most 128 bytes
 )
 assert TCB.itemsize <= 128
 
-CONN = _record(  # cold, by the same slot
+CONN = _whole_lines(  # by the same slot
     *KEY_FIELDS,
-    ("tos", "i4"),  # of its IPv4 headers: Diffserv, and the ECN bits, which stay 0
-    ("ttl", "i4"),
+    # what a request and its reply touch: three cache lines with the key
     ("neighbor", "i4"),
-    ("listener", "i4"),
-    ("rcv_head", "i4"),  # unread data, in order
-    ("rcv_tail", "i4"),
+    ("settings", "i4"),  # socket options that are on (`tcp/settings.py`)
+    ("mac", "i8"),
     ("rcv_queued", "i4"),
     ("ooo_head", "i4"),  # out-of-order segments, by sequence number
-    ("ooo_blocks", "i4"),
-    ("next", "i4"),  # in the listener's accept queue
-    ("delack_at", "i8"),
-    ("idle_at", "i8"),  # the handler's timeout
-    ("idle_us", "i8"),
-    ("state_at", "i8"),
-    ("mac", "i8"),
-    ("reason", "i4"),
-    ("soft_error", "i4"),  # the last ICMP error, type << 8 | code; 0: none (`tcp/icmp_errors.py`)
-    ("soft_error_una", "u4"),  # snd_una when it came
-    ("ooo_newest", "u4"),  # where the segment kept last begins: the first SACK block tells of it
-    ("ooo_tail", "i4"),
-    ("dsack_start", "u4"),  # what has come twice, to be reported once (RFC 2883); empty: nothing
-    ("dsack_end", "u4"),
-    ("text_at", "i8"),  # when data came last
+    ("tos", "i4"),  # of its IPv4 headers: Diffserv, and the ECN bits, which stay 0
+    ("ttl", "i4"),
+    ("rcvbuf", "i4"),
+    ("sndbuf", "i4"),
     ("gaps_seen", "i4"),  # segments of this turn that ask for an ACK at once: out of order, or filling a hole
+    ("was_out", "i4"),  # bytes not acknowledged before the last ACK that acknowledged some
+    ("text_at", "i8"),  # when data came last
     ("lossy_at", "i8"),  # when a gap or a duplicate last showed that the path loses frames
-    ("ts_recent_at", "i8"),  # when ts_recent last changed
+    ("sent_at", "i8"),  # when data was sent last
+    ("progress_at", "i8"),  # when the oldest unacknowledged data left, or was last acknowledged in part
+    ("keep_at", "i8"),  # when the next keepalive probe is due
     ("rack_sent_at", "i8"),  # RFC 8985: when what was sent last, of all that is delivered, was sent
     ("rack_end", "u4"),
     ("rack_rtt_us", "i4"),
     ("min_rtt_us", "i4"),
     ("fack", "u4"),  # the end of what is delivered, holes or not
+    ("dsack_start", "u4"),  # what has come twice, to be reported once (RFC 2883); empty: nothing
+    ("dsack_end", "u4"),
+    ("rcv_round_at", "i8"),  # when this round of measuring the receiver's speed began ...
+    ("rcv_round", "u4"),  # ... and rcv_nxt then
+    ("user_timeout_ms", "i4"),  # 0: none
+    ("delack_at", "i8"),
+    ("idle_us", "i8"),
+    # what they don't
+    ("listener", "i4"),
+    ("rcv_head", "i4"),  # unread data, in order
+    ("rcv_tail", "i4"),
+    ("ooo_blocks", "i4"),
+    ("next", "i4"),  # in the listener's accept queue
+    ("idle_at", "i8"),  # the handler's timeout
+    ("state_at", "i8"),
+    ("reason", "i4"),
+    ("soft_error", "i4"),  # the last ICMP error, type << 8 | code; 0: none (`tcp/icmp_errors.py`)
+    ("soft_error_una", "u4"),  # snd_una when it came
+    ("ooo_newest", "u4"),  # where the segment kept last begins: the first SACK block tells of it
+    ("ooo_tail", "i4"),
+    ("ts_recent_at", "i8"),  # when ts_recent last changed
     ("dsack_round", "u4"),
     ("reo_steps", "i4"),  # the reordering window, in quarters of the least round-trip time
     ("reo_persist", "i4"),
@@ -129,17 +152,7 @@ CONN = _record(  # cold, by the same slot
     ("undo_from", "u4"),  # snd_una then
     ("undo_bytes", "i4"),  # sent again since, and not reported as duplicates
     ("undo_w_max", "f8"),
-    ("was_out", "i4"),  # bytes not acknowledged before the last ACK that acknowledged some
     ("tail_end", "u4"),  # RFC 8985 section 7: snd_nxt as the tail loss probe left
-    ("sent_at", "i8"),  # when data was sent last
-    ("progress_at", "i8"),  # when the oldest unacknowledged data left, or was last acknowledged in part
-    ("keep_at", "i8"),  # when the next keepalive probe is due
-    ("rcv_round_at", "i8"),  # when this round of measuring the receiver's speed began ...
-    ("rcv_round", "u4"),  # ... and rcv_nxt then
-    ("rcvbuf", "i4"),
-    ("sndbuf", "i4"),
-    ("settings", "i4"),  # socket options that are on (`tcp/settings.py`)
-    ("user_timeout_ms", "i4"),  # 0: none
     ("linger_ms", "i4"),
     ("keep_idle_ms", "i4"),
     ("keep_interval_ms", "i4"),
