@@ -41,12 +41,8 @@ def _record(*fields: tuple[str, str]) -> np.dtype:
 
 def _whole_lines(*fields: tuple[str, str]) -> np.dtype:
     """A record that takes whole cache lines."""
-    record = _record(*fields)
-    offsets = [entry[1] for entry in (record.fields or {}).values()]
-    size = -(-record.itemsize // LINE_BYTES) * LINE_BYTES
-    return np.dtype(
-        {"names": record.names, "formats": [kind for _, kind in fields], "offsets": offsets, "itemsize": size}
-    )
+    spare = -_record(*fields).itemsize % LINE_BYTES
+    return _record(*fields, *((f"spare_{n}", "i8") for n in range(spare // 8)))
 
 
 # The first fields of CONN, SYN and TIME_WAIT: what a segment is matched by. Addresses are 16 bytes, v4-mapped.
