@@ -99,7 +99,7 @@ def serving(stack: str, device: str) -> Iterator[None]:
         argv = [str(Path(sys.executable).with_name("mpserve")), "run", f"{Path(streams.__file__)}:Bulk"]
         argv += [
             "--device",
-            os.environ.get("MPB_DEV", "af_xdp") + ":mpbulk0",
+            f"{device}:mpbulk0",
             "--ip",
             f"{SERVER_IP}/24",
             "--listen",
