@@ -2,7 +2,7 @@
 
 from mpserve.dataplane.frames import flush, send_control
 from mpserve.dataplane.jit import compiled, unit
-from mpserve.dataplane.layout import conn_at, core_at, delayed_get, output_get, output_put, tcb_at
+from mpserve.dataplane.layout import conn_at, core_at, counters_at, delayed_get, output_get, output_put, tcb_at
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.state import CLOSED, TIME_WAIT
 from mpserve.dataplane.tcp.transmit import output, owes_only_ack
@@ -23,9 +23,10 @@ def egress(core_address, now):
 
 @compiled
 def _send_controls(core):
-    """Control frames that find no mbuf are dropped: a peer asks again."""
+    """Control frames that find no mbuf, or no room before the device, are dropped: a peer asks again."""
     for i in range(core.control_count):
-        send_control(core, i)
+        if not send_control(core, i):
+            counters_at(core.counters).drop_control_unsent += 1
     core.control_count = 0
 
 

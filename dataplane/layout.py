@@ -271,7 +271,8 @@ COUNTER_NAMES = (
     "drop_ip_protocol drop_icmp_malformed drop_icmp_type drop_tcp_malformed drop_tcp_checksum drop_tcp_options drop_tcp_flags "
     "drop_no_listener drop_accept_full drop_connections_full drop_out_of_window drop_ack_unsent drop_no_ack "
     "drop_paws drop_no_timestamp "
-    "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_unresolved drop_duplicate drop_window_overrun "
+    "drop_after_close drop_no_block drop_ooo_full drop_control_full drop_control_unsent drop_unresolved drop_duplicate "
+    "drop_window_overrun "
     "drop_icmp_quote drop_icmp_quote_not_ours drop_icmp_no_connection drop_icmp_sequence drop_icmp_mtu "
     "drop_source_group drop_tcp_port_zero drop_fragment_overlap drop_fragment_tiny drop_fragment_timeout drop_fragment_full "
     # what happened

@@ -9,6 +9,7 @@ from mpserve.dataplane.control import carry_ip_fields, owe_segment
 from mpserve.dataplane.events import ACCEPT, emit, event_room, handle_of
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import (
+    CONTROL_ROWS,
     NEVER,
     SYN,
     conn_at,
@@ -163,6 +164,9 @@ def syn_timer(core, index, now):
     syn = syn_at(core, index)
     if syn.retries >= core.syn_ack_retries:
         forget_syn(core, index)
+        return
+    if core.control_count == CONTROL_ROWS:
+        arm(core, core.connections + index, now)  # many at once: the next tick's egress has room
         return
     syn.retries += 1
     counters_at(core.counters).syn_acks_resent += 1

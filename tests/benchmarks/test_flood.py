@@ -132,12 +132,22 @@ def test_dropping_leaves_the_others_in_order_and_gives_the_mbufs_back(stack: Sta
     unregister(drop.ctypes.data)
 
 
-def sample(offer: str, dropping: int, **figures: float) -> report.Sample:
+def sample(offer: str, dropping: int, **figures: Any) -> report.Sample:
     counted = dict.fromkeys(
         "backlog_full syn_cookies_sent syn_cookies_taken syn_cookies_wrong drop_control_full".split(), 0
     )
-    server = counted | {"busy_cycles": figures.pop("cycles", 0), "syns_received": figures.pop("syns", 0)}
-    fixed = {"seconds": 1.0, "tsc_hz": 1e6, "syns_lost": 0, "honest_lost": 0, "honest_due": 100, "attempts": 10}
+    server: dict[str, Any] = counted | {
+        "busy_cycles": figures.pop("cycles", 0),
+        "syns_received": figures.pop("syns", 0),
+    }
+    fixed: dict[str, Any] = {
+        "seconds": 1.0,
+        "tsc_hz": 1e6,
+        "syns_lost": 0,
+        "honest_lost": 0,
+        "honest_due": 100,
+        "attempts": 10,
+    }
     fixed |= {"unanswered": 0, "opened": 10, "p99_us": 1.0, "generator_busy": 0.5, "requests": 100, "syns_due": 0}
     fixed |= {"offer": offer, "round": 0, "drop": {"dropping": dropping}, "server": server}
     return fixed | figures | {"requests_per_second": figures.get("requests", 100)}

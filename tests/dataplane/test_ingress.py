@@ -185,6 +185,22 @@ def test_a_flood_of_controls_is_bounded(make_stack):
     assert len(peer.inbox) + stack.counter("drop_control_full") == 300
 
 
+def test_controls_that_a_full_device_has_no_room_for_are_counted(make_stack):
+    stack = make_stack()
+    peer = Peer(stack, to_port=9)
+    rows, stack.wire._wire.tx_rows = int(stack.wire._wire.tx_rows), 0
+    for _ in range(11):
+        for _ in range(100):
+            stack.wire.deliver(peer.frame("A", ack=5))
+        stack.turn()
+        stack.turn()
+    stack.wire._wire.tx_rows = rows
+    stack.run(0)
+    assert stack.counter("rsts_sent") == 1100
+    assert len(peer.inbox) + stack.counter("drop_control_unsent") == 1100
+    assert len(peer.inbox) == 1024, "what waits for the device, and no more"
+
+
 def test_recorded_frames_are_both_directions(stack):
     import numpy as np
 

@@ -27,6 +27,19 @@ def test_a_full_backlog_remembers_no_more(make_stack):
     assert peers[2].state == State.SYN_RECEIVED
 
 
+def test_every_syn_ack_is_sent_again_however_many_are_due_at_once(make_stack):
+    """More than there are control frames in a turn."""
+    stack = make_stack(syn_backlog=600)
+    peers = [Peer(stack) for _ in range(600)]
+    for number in range(0, 600, 100):
+        stack.give(*(peer.frame("S") for peer in peers[number : number + 100]))
+    for peer in peers:
+        peer.recv(flags="SA")
+    stack.run(1_000_000 + 6 * TICK)
+    assert [len(peer.inbox) for peer in peers] == [1] * 600
+    assert (stack.counter("syn_acks_resent"), stack.counter("drop_control_full")) == (600, 0)
+
+
 def test_an_accept_takes_the_oldest_that_waits(make_stack):
     stack = waiting_stack(make_stack)
     peers = [Peer(stack).establish() for _ in range(3)]
