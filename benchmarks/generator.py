@@ -127,11 +127,15 @@ class Generator:
         """What the clients do in so many seconds, and what the server counts meanwhile."""
         self._clear()
         before = counters.copy() if counters is not None else None
-        self._run(seconds)
+        self._work(seconds)
         result = self._result()
         if counters is not None and before is not None:
             result["server"] = {name: int(counters[name][0] - before[name][0]) for name in COUNTER_NAMES}
         return result
+
+    def _work(self, seconds: float) -> None:
+        """What is measured."""
+        self._run(seconds)
 
     def _clear(self) -> None:
         for name in COUNTS:

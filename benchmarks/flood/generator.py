@@ -28,13 +28,18 @@ from mpserve.dataplane.layout import COUNTERS
 from mpserve.dataplane.memory import allocate
 
 FLOOD_COUNTS = "syns_due syns_lost syns_left_out honest_due honest_lost".split()
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 10.0  # to wait for the last answers, at most
+LONGEST_SECONDS = 60.0  # to wait for the least that is wanted
 
 
 class FloodGenerator(Generator):
     """`clients` keep-alive connections, `openers` that open one connection after the other, and the flood."""
 
-    def __init__(self, device: Device, server_mac: bytes, *, clients: int, openers: int, **more: Any) -> None:
+    def __init__(
+        self, device: Device, server_mac: bytes, *, clients: int, openers: int, least: int = 0, **more: Any
+    ) -> None:
+        """`least`: how many requests a measurement has, and at least one new connection for each opener, however long it takes."""
+        self._least, self._openers = least, openers
         super().__init__(device, server_mac, most=clients + openers, one_shots=openers, **more)
         self._syns = Syns(device.mac, server_mac, SERVER, seed=os.getpid())
         self._rings = [allocate(np.int64, 2 * (clients + openers)) for _ in range(2)]
@@ -95,6 +100,14 @@ class FloodGenerator(Generator):
         self._drain()
         return result | {"offer": str(offer), "unanswered": int((self._clients.state != RESTING).sum())}
 
+    def _work(self, seconds: float) -> None:
+        super()._work(seconds)
+        until = time.monotonic() + LONGEST_SECONDS
+        while self._least and time.monotonic() < until:
+            if self.record.requests >= self._least and self.record.opened >= self._openers:
+                break
+            super()._work(seconds)
+
     def _clear(self) -> None:
         super()._clear()
         for name in FLOOD_COUNTS:
@@ -113,7 +126,9 @@ def _measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if options.cpu is not None:
             os.sched_setaffinity(0, {options.cpu})  # this thread; DPDK's own go elsewhere
         mac = bytes.fromhex(options.server_mac.replace(":", ""))
-        generator = FloodGenerator(device, mac, clients=options.clients, openers=options.openers, verify=options.verify)
+        generator = FloodGenerator(
+            device, mac, clients=options.clients, openers=options.openers, least=options.least, verify=options.verify
+        )
         generator.open_all()
         for text in options.offers.split(","):
             for dropping in (0, 1):
@@ -138,6 +153,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--openers", type=int, default=64, help="clients that open connection after connection")
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--warm-up", type=float, default=0.2)
+    parser.add_argument("--least", type=int, default=0, help="requests in a measurement, however long it takes")
     parser.add_argument("--verify", action="store_true", help="check checksums and content of replies and of SYN-ACKs")
     parser.add_argument(
         "--hold", action="store_true", help="keep the link until stdin ends: see `memif_pair.hold_link`"

@@ -184,17 +184,15 @@ def test_under_a_flood_every_request_is_answered_and_every_new_connection_gets_i
     from benchmarks.flood.__main__ import measure, parse_offers
 
     offers = parse_offers("0,8", "4", requests=2000, opens=300)
-    settings = {"clients": 20, "openers": 8, "seconds": 0.2, "warm-up": 0.1, "verify": True}
+    settings = {"clients": 20, "openers": 8, "seconds": 0.05, "warm-up": 0.05, "least": 500, "verify": True}
     samples = measure(offers, settings)
     assert [s["offer"] for s in samples[::2]] == ["0:2000:300", "8:2000:300", "0:0:300", "4:0:300"]
     for each in samples:
-        server, flooded = each["server"], not each["offer"].startswith("0:")
+        flooded = not each["offer"].startswith("0:")
         assert each["failures"] == each["resets"] == each["unanswered"] == 0
-        assert each["requests"] > 20 and each["opened"] > 8
+        assert each["requests"] >= 500 and each["opened"] >= 8
         assert (each["syns_due"] > 0) == flooded
-        assert server["syn_cookies_wrong"] == 0
-        if each["drop"]["dropping"]:
-            assert (each["drop"]["dropped"] > 0) == flooded
-            assert server["syns_received"] < 4 * each["attempts"]
-    full = [s for s in samples if s["server"]["backlog_full"]]
-    assert full and all(s["server"]["syn_cookies_taken"] > 0 for s in full)
+        assert (each["drop"]["dropped"] > 0) == (flooded and bool(each["drop"]["dropping"]))
+        assert each["server"]["syn_cookies_wrong"] == 0
+    last = samples[-2]["server"]  # 2000 SYNs, and more: the backlog is full
+    assert last["syn_cookies_sent"] == last["backlog_full"] > 0 and last["syn_cookies_taken"] > 0
