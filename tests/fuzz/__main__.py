@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ CORPUS = Path(__file__).with_name("corpus")
 SHARES = {"options": 0.1, "ip": 0.15, "icmp": 0.15, "segments": 0.3, "whole": 0.3}  # of the time, in mode python
 _STATUS = re.compile(r"^#\d+\s+\w+\s")
 REPORT_SECONDS = 10.0
+CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
+STOPPED = 130  # as a shell says of what ends by Ctrl-C
 
 
 def main() -> int:
@@ -44,7 +47,7 @@ def main() -> int:
         return 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 130
+        return STOPPED
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -54,13 +57,13 @@ def environment(**settings: str) -> dict[str, str]:
 def search_compiled(seconds: float, seed: int, targets: tuple[str, ...]) -> int:
     command = [sys.executable, "-m", "fuzz.compiled", str(seconds), str(FOLDER), str(seed), *targets]
     result = subprocess.run(command, env=environment(NUMBA_BOUNDSCHECK="1"), check=False)
-    if result.returncode < 0:
+    if -result.returncode in CRASHES:
         name, length, rest = (FOLDER / "current").read_bytes().split(b"\n", 2)
         saved = FOLDER / "findings" / f"{name.decode()}-signal{-result.returncode}"
         saved.parent.mkdir(exist_ok=True)
         saved.write_bytes(rest[: int(length)])
         print(f"FOUND: the process died of signal {-result.returncode}: {saved}")
-    return int(result.returncode != 0)
+    return result.returncode if result.returncode in (0, STOPPED) else 1
 
 
 def guided(name: str, *flags: str) -> subprocess.Popen[str]:

@@ -9,6 +9,7 @@ being run, in case the process dies of it.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import hashlib
 import mmap
@@ -40,6 +41,7 @@ class Search:
         self.known: set[str] = set()
         self.waiting: list[bytes] = []
         self.features: set[tuple[str, int]] = set()
+        self.is_given = False  # whether the script at hand comes from a folder
         self.executions = 0
         self.load()
 
@@ -48,9 +50,12 @@ class Search:
         for path in (path for source in self.sources if source.is_dir() for path in source.iterdir()):
             if path.name not in self.known:
                 self.known.add(path.name)
-                self.waiting.append(path.read_bytes())
+                with contextlib.suppress(FileNotFoundError):  # libFuzzer puts a shorter one in its place
+                    self.waiting.append(path.read_bytes())
 
-    def next(self) -> bytes:
+    def choose(self) -> bytes:
+        """The next script to run."""
+        self.is_given = bool(self.waiting) or not self.corpus
         if self.waiting:
             return self.waiting.pop()
         if not self.corpus or self.draw.random() < 0.02:
@@ -59,12 +64,11 @@ class Search:
         return mutate(self.draw, base, self.draw.choice(self.corpus), len(self.world.steps))
 
     def run(self, script: bytes) -> None:
-        is_given = bool(self.waiting) or not self.corpus
         self.world.run(script)
         self.executions += 1
         counters = self.world.stack.core.counters
         reached = {(name, int(counters[name]).bit_length()) for name in counters.dtype.names} - self.features
-        if reached or is_given:
+        if reached or self.is_given:
             self.features |= reached
             self.corpus.append(script)
         if reached:
@@ -78,13 +82,24 @@ def main() -> int:
     assert CHECKS, "set NUMBA_BOUNDSCHECK=1"
     faulthandler.enable()
     searches = [Search(name, folder, random.Random(f"{seed} {name}")) for name in sys.argv[4:]]
+    started = time.monotonic()
+    try:
+        return _search_all(searches, started + seconds, folder)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        _report(searches, time.monotonic() - started)
+
+
+def _search_all(searches: list[Search], until: float, folder: Path) -> int:
+    """Each target in turn for a slice of the time; 1 as soon as something is found."""
     current = _current(folder / "current")
     started = reported = loaded = time.monotonic()
-    while (now := time.monotonic()) - started < seconds:
+    while (now := time.monotonic()) < until:
         for search in searches:
-            until = time.monotonic() + min(SLICE_SECONDS, seconds)
-            while time.monotonic() < until:
-                if not _try(search, search.next(), current, folder):
+            slice_ends = min(time.monotonic() + SLICE_SECONDS, until)
+            while time.monotonic() < slice_ends:
+                if not _try(search, search.choose(), current, folder):
                     return 1
         if now - reported >= REPORT_SECONDS:
             reported = now
@@ -93,7 +108,6 @@ def main() -> int:
             loaded = now
             for search in searches:
                 search.load()
-    _report(searches, time.monotonic() - started)
     return 0
 
 

@@ -20,6 +20,7 @@ OFFERS = (
     b"\x02\x04\x00\x01" + SACK_PERMITTED,
     b"\x02\x04\x00\x58" + b"\x03\x03\x0e\x00",
 )
+WINDOW = 1 << 14  # an honest client's, and it never closes
 INITIAL = (0xFFFF_F000, 1000, 0x7FFF_FF00, 0xFFFF_FFFF, 0)
 
 
@@ -121,7 +122,7 @@ class Honest:
 
     def open(self) -> None:
         where = ("10.9.0.50", self.port)
-        self.client = Client(self._transmit, local=where, remote=(self.stack.ip, 7), window=1 << 14)
+        self.client = Client(self._transmit, local=where, remote=(self.stack.ip, 7), window=WINDOW)
 
     def _transmit(self, segment: Segment) -> None:
         self.stack.wire.deliver(segment.frame(self.stack.wire.mac, b"\x02\0\0\0\0\x50"))
@@ -133,6 +134,8 @@ class Honest:
 
     def arrives(self, segment: Segment) -> None:
         assert self.client is not None
+        end = segment.seq + len(segment.payload) - self.client._rcv_nxt & MASK
+        assert end <= WINDOW or end > MASK // 2 or "S" in segment.flags, "honest client: data beyond its window"
         self.client.arrives(segment, self.stack.now / 1e6)
         got = self.client.recv()
         assert got == pattern(len(got), self.returned), f"honest client: not what was written at {self.returned}"

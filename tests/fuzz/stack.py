@@ -15,7 +15,7 @@ from fuzz.peers import Honest, Hostile, content
 from mpserve.dataplane.events import SLOT_MASK, Command, Event
 from mpserve.dataplane.memory import rows
 from mpserve.dataplane.tcp import flags
-from mpserve.dataplane.tcp.state import CLOSED
+from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
 from mpserve.testing.segment import Segment
 from mpserve.testing.stack import StackEvent
 
@@ -71,6 +71,7 @@ class FuzzStack(TestedStack):
         self.echoes: Counter[bytes] = Counter()
         self.passed = 0  # frames that got past the door, to TCP or to the look at a quote
         self.held_mbufs: list[int] = []
+        self.edges: dict[int, tuple[int, int, int]] = {}
 
     # -- frames in
 
@@ -92,6 +93,17 @@ class FuzzStack(TestedStack):
         if not self.batch_is_full and not life.is_shut:
             self.command(Command.WRITE, handle, pattern(length, life.written))
             life.written += length
+
+    def check_edges(self) -> None:
+        """What has been acknowledged stays so, and a window's right edge never moves left (RFC 9293 section 3.8.6)."""
+        for slot in map(int, (self.core.arrays["tcbs"].state >= ESTABLISHED).nonzero()[0]):
+            tcb = self.tcbs[slot]
+            handle, edges = int(tcb.generation) << 24 | slot, (int(tcb.snd_una), int(tcb.rcv_nxt), int(tcb.rcv_adv))
+            for now, before in zip(edges, self.edges.get(handle, edges), strict=True):
+                assert (now - before) & MASK < 1 << 31, (
+                    f"slot {slot}: snd_una, rcv_nxt, rcv_adv = {edges}, back from {before}"
+                )
+            self.edges[handle] = edges
 
     def tcb_of(self, ip: str, local_port: int, remote_port: int) -> Any:
         """The TCB of a connection, None if it has none."""

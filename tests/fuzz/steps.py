@@ -75,6 +75,8 @@ SETTINGS = tuple(
         Option.SNDBUF: (0, 2048, 8192, 1 << 28),
         Option.USER_TIMEOUT: (0, 1000, 10_000),
         Option.MAXSEG: (64, 88, 536, 1460, 65_535),
+        Option.TOS: (0xB8, 0),
+        Option.TTL: (1, 255),
     }.items()
     for value in values
 )

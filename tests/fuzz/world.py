@@ -76,6 +76,7 @@ class World:
     def check(self) -> None:
         found = broken(self.stack.core)
         assert not found, found
+        self.stack.check_edges()
 
     def _check_counters(self) -> None:
         stack = self.stack
