@@ -101,6 +101,20 @@ def test_the_next_hop_is_asked_for_again_after_three_retransmissions(stack):
     assert stack.last_frame[:6] == moved
 
 
+def test_an_answer_after_retransmissions_shows_that_the_next_hop_is_there(stack):
+    """Positive advice (RFC 1122 section 2.3.2.1): a peer that answers no ARP request, but segments, is not given up."""
+    peer = Peer(stack).establish()
+    for _ in range(4):
+        peer.write(b"x")
+        for _ in range(6):
+            peer.recv(stack.at() + 20_000_000, data=b"x")
+        peer.send(stack.at())
+        peer.write(b"y")  # its round trip resets the RTO
+        peer.recv(data=b"y")
+        peer.send(stack.at())
+    assert len(stack.other_frames) > 4
+
+
 def test_an_ack_restarts_the_timer(stack):
     peer = Peer(stack).establish()
     peer.write(pattern(2 * MSS))
