@@ -46,6 +46,7 @@ class TcpInfo:
     retransmits: int  # of the segment that waits for its ACK
     sndbuf: int
     rcvbuf: int
+    soft_error: tuple[int, int] | None  # ICMP type and code of the last error since the peer acknowledged anything
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def tcp_info(core: Core, slot: int) -> TcpInfo:
     tcb, conn = core.arrays["tcbs"][slot], core.arrays["conns"][slot]
     on = int(tcb["flags"])
     names = {"timestamps": on & flags.TIMESTAMPS, "sack": on & flags.SACK, "wscale": int(tcb.rcv_scale)}
+    error = int(conn.soft_error)
     out = (int(tcb.snd_nxt) - int(tcb.snd_una)) & 0xFFFFFFFF
     return TcpInfo(
         state=State(int(tcb.state)),
@@ -196,4 +198,5 @@ def tcp_info(core: Core, slot: int) -> TcpInfo:
         retransmits=int(tcb.retries),
         sndbuf=int(conn.sndbuf),
         rcvbuf=int(conn.rcvbuf),
+        soft_error=divmod(error, 256) if error and conn.soft_error_una == tcb.snd_una else None,
     )

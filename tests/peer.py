@@ -55,6 +55,27 @@ def pattern(length: int, start: int = 0) -> bytes:
     return stream[start % 4 : start % 4 + length]
 
 
+# Selective acknowledgment, in the segments of 1460 bytes that the stack sends.
+
+
+def report(peer: Peer, *ranges: tuple[int, int]) -> bytes:
+    """A SACK option of segments [first, last) of the stack's data; of what is acknowledged it is a D-SACK."""
+    numbers = [peer.stack_iss + 1 + 1460 * n & MASK for pair in ranges for n in pair]
+    return b"\x01\x01\x05" + bytes([2 + 4 * len(numbers)]) + struct.pack(f"!{len(numbers)}I", *numbers)
+
+
+def acks(peer: Peer, at_us: int, segments: int, *ranges: tuple[int, int]) -> None:
+    """At this time, the stack's first `segments` segments are acknowledged, these ranges reported."""
+    peer.send(at_us, ack=1 + segments * 1460, options=report(peer, *ranges) if ranges else b"")
+
+
+def blocks(peer: Peer, segment: Segment) -> list[tuple[int, int]]:
+    """The (start, end) pairs of the SACK option in a segment of the stack, relative."""
+    option = segment.option(5) or b""
+    numbers = [(number - peer.iss) & MASK for number in struct.unpack(f"!{len(option) // 4}I", option)]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
 class TestedStack(Stack):
     """A stack whose frames are sorted by peer, and whose time jumps from deadline to deadline."""
 

@@ -109,11 +109,10 @@ def detect_losses(core, tcb, conn, now):
     index = tcb.sent_head
     while index != NONE:
         record = sent_at(core, index)
-        if record.marks == 0 and not before(record.start, conn.fack):
-            break  # this and what follows was sent after all that is delivered
-        if record.marks & (SACKED | LOST) == 0 and _sent_after(
-            conn.rack_sent_at, conn.rack_end, record.sent_at, record.end
-        ):
+        is_older = _sent_after(conn.rack_sent_at, conn.rack_end, record.sent_at, record.end)
+        if record.marks == 0 and not is_older:
+            break  # and so is nothing that follows: it was sent later still
+        if is_older and record.marks & (SACKED | LOST) == 0:
             left = record.sent_at + window - now
             if left <= 0:
                 mark_lost(tcb, record)

@@ -8,6 +8,8 @@ import pytest
 
 import mpserve
 from mpserve.dataplane.tcp.state import State
+from mpserve.testing.host import CLIENT_MAC
+from mpserve.testing.segment import ethernet_frame, icmp_message, ipv4_packet
 
 IP, TCP, SOL = socket.IPPROTO_IP, socket.IPPROTO_TCP, socket.SOL_SOCKET
 
@@ -136,6 +138,37 @@ def test_tcp_info(handler, sock):
     assert info.snd_cwnd == 14_600 and "wscale" in info.options and "sack" not in info.options
     handler.host.settle()
     assert sock.info.snd_queued == 0
+
+
+def test_tcp_info_follows_the_connection(mpserve_host, handler):
+    host = mpserve_host(handler, delay=0.01)
+    client = host.connect()
+    host.advance(0.1)
+    sock = handler.sock
+    assert sock.info.rtt == pytest.approx(20_000, abs=2000)
+    sock.write(b"x" * 5000)
+    host.settle()
+    assert (sock.info.in_flight, sock.info.snd_queued, sock.info.soft_error) == (5000, 5000, None)
+    host._wire.deliver(host_unreachable(host, client, int(handler.worker.memory.arrays["tcbs"][sock._slot].snd_una)))
+    host.advance(0.015)  # on its way for 10 ms, as what was sent; that one's answer for 20
+    assert sock.info.soft_error == (3, 1)
+    host.advance(0.1)
+    assert (sock.info.in_flight, sock.info.retransmits, sock.info.soft_error) == (0, 0, None)
+    sock.pause()
+    client.send(b"y" * 1000)
+    host.advance(0.1)
+    assert sock.info.rcv_queued == 1000
+    host._clients.clear()  # the peer is gone
+    sock.write(b"z")
+    host.advance(0.7)
+    assert sock.info.retransmits == 2 and sock.info.rto > 500_000
+
+
+def host_unreachable(host, client, seq):
+    """The frame of a router's message about our segment at `seq`."""
+    quote = ipv4_packet(host.ip, client.local[0], 6, struct.pack("!HHI", host.port, client.local[1], seq))
+    message = icmp_message(3, 1, bytes(4), quote)
+    return ethernet_frame(host._wire.mac, CLIENT_MAC, 0x0800, ipv4_packet("10.9.0.1", host.ip, 1, message))
 
 
 def test_options_of_a_listener(mpserve_host, handler):

@@ -205,6 +205,18 @@ def test_urgent_data_is_delivered_in_line(stack):
     assert peer.take() == b"urgent"
 
 
+def test_urgent_data_may_be_of_any_length_and_come_when_nothing_is_taken(stack):
+    """RFC 9293 section 3.8.5; the flag changes nothing, so a closed window holds urgent data back like any other."""
+    peer = Peer(stack).establish()
+    for _ in range(20):
+        peer.send(0, flags="UA", data=b"urgent" * 100)
+    assert peer.take() == b"urgent" * 2000
+    close_the_window(peer)
+    peer.send(stack.at(), flags="UA", data=b"!")
+    peer.recv(stack.at(), flags="A", window=0)
+    assert peer.state == State.ESTABLISHED
+
+
 def test_text_beyond_a_fin_is_dropped(stack):
     """RFC 9293: 'This should not occur, since a FIN has been received'; no READ may follow the EOF."""
     peer = Peer(stack).reach(State.CLOSE_WAIT)

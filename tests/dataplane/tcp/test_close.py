@@ -229,7 +229,6 @@ def test_a_closed_handle_whose_peer_never_reads_is_given_up(stack):
 
 
 def test_a_closed_handle_whose_peer_reads_slowly_is_not_given_up(stack):
-    stack.answer_arp = "*"
     peer = Peer(stack, window=1460).establish(options=b"\x02\x04\x05\xb4")
     stack.command(Command.WRITE, peer.handle, b"x" * 7300)
     peer.ask(Command.CLOSE)

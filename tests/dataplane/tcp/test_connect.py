@@ -8,6 +8,7 @@ from mpserve.dataplane.layout import V4_MAPPED, ipv4
 from mpserve.dataplane.tcp.connect import FIRST_PORT, IN_USE, NO_ROUTE, PORTS, TABLE_FULL, connect
 from mpserve.dataplane.tcp.state import State
 from mpserve.testing.segment import arp_reply
+from mpserve.testing.stack import listen
 
 OPTIONS = MSS_1460 + SCALE_7 + SACK_PERMITTED
 SECOND = 1_000_000
@@ -210,6 +211,30 @@ def test_a_wrong_ack_in_a_simultaneous_open_gets_a_rst(stack):
     peer.send(2000, flags="A", seq=1, ack=0)
     peer.recv(2000, flags="R", seq=0)
     assert peer.state == State.SYN_RECEIVED or peer.tcb.state == State.SYN_RECEIVED
+
+
+def test_a_rst_in_a_simultaneous_open_is_a_refusal(stack):
+    """SYN_RECEIVED remembers that it came from SYN_SENT (RFC 9293 section 3.10.7.4): there is no LISTEN to go back to."""
+    peer = opening(stack)
+    peer.recv(0, flags="S")
+    peer.send(1000, flags="S", options=OPTIONS)
+    peer.recv(1000, flags="SA")
+    peer.send(2000, flags="R", seq=1)
+    assert [(e.kind, e.a) for e in peer.events] == [(Event.CONNECT, Reason.REFUSED), (Event.CLOSED, Reason.REFUSED)]
+
+
+def test_a_port_is_listened_on_while_connections_of_it_are_being_made(stack):
+    """RFC 9293 section 3.9.1.1: beside one in SYN_SENT and one in SYN_RECEIVED, others come and are accepted."""
+    out = opening(stack, local_port=7)
+    out.recv(0, flags="S")
+    half = Peer(stack).reach(State.SYN_RECEIVED)
+    other = Peer(stack).establish()
+    listen(stack.core, 80)
+    assert Peer(stack, to_port=80).establish().state == State.ESTABLISHED
+    assert (out.state, half.state, other.state) == (State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED)
+    out.send(1000, flags="SA", options=OPTIONS)
+    half.send(1000)
+    assert out.state == half.state == State.ESTABLISHED
 
 
 def test_close_before_it_is_there(stack):

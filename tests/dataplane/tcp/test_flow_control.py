@@ -271,6 +271,45 @@ def test_a_window_that_shrinks_below_what_was_sent(stack):
     assert peer.drain()[0]["seq"] == 1 + MSS
 
 
+def test_a_window_that_shrinks_ends_nothing(make_stack):
+    """RFC 9293 section 3.8.6: no new data meanwhile; the old is sent again, beyond the edge too; the zero window is probed, for
+    as long as it takes."""
+    stack = make_stack(retries=3)
+    stack.answer_arp = "*"
+    peer = Peer(stack).establish()
+    peer.write(pattern(40 * MSS))
+    assert len(peer.drain()) == 10
+    edge = 1 + 3 * MSS
+    peer.send(1000, ack=1 + MSS, window=2 * MSS >> 7)
+    taken, offered, beyond = 1 + MSS, 1 + 3 * MSS, 0
+    for _ in range(20):
+        seen = peer.relative(peer.recv(stack.at() + 61_000_000))
+        assert seen["seq"] + seen["length"] <= 1 + 10 * MSS
+        beyond += seen["seq"] + seen["length"] > offered
+        if seen["seq"] <= taken:
+            taken = max(taken, min(seen["seq"] + seen["length"], edge))
+        peer.send(stack.at(), ack=taken, window=edge - taken >> 7)
+        offered = taken + (edge - taken >> 7 << 7)
+    assert peer.state == State.ESTABLISHED and edge - taken < 1 << 7 and beyond
+    peer.send(stack.at(), ack=taken, window=1000)
+    assert peer.recv(stack.at() + 1000, seq=taken).payload == pattern(MSS, taken - 1)
+
+
+def test_our_window_may_stay_closed(make_stack):
+    stack = make_stack(rcvbuf_bytes=4096)
+    stack.answer_arp = "*"
+    peer = Peer(stack).establish()
+    peer.ask(Command.PAUSE)
+    while peer.room:
+        peer.send(0, data=bytes(min(peer.room, MSS)))
+    peer.drain(1_000_000)
+    for _ in range(60):  # an hour of probes
+        peer.send(stack.at() + 60_000_000, seq=4097, data=b"?")
+        peer.recv(flags="A", ack=4097, window=0)
+    peer.ask(Command.RESUME)
+    peer.recv(flags="A", ack=4097, window=4096)
+
+
 # -- writing
 
 

@@ -132,6 +132,8 @@ def test_a_rst_at_the_next_number_forgets_the_handshake(stack):
     peer.send(0, flags="R", seq=1)
     assert peer.state == State.CLOSED
     peer.nothing(5_000_000)
+    peer.send(stack.at(), flags="S", seq=0)
+    peer.recv(flags="SA")  # back in LISTEN
 
 
 @pytest.mark.parametrize("seq", [0, -2000, 1 + 262_144])

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from peer import MSS_1460, SACK_PERMITTED, SCALE_7, TICK, Peer, pattern, timestamps
+from peer import MSS_1460, SACK_PERMITTED, SCALE_7, TICK, Peer, acks, pattern, timestamps
 
 from mpserve.dataplane.events import Command
 from mpserve.dataplane.tcp import flags
@@ -14,16 +14,6 @@ OPTIONS = MSS_1460 + SACK_PERMITTED + SCALE_7
 RTT = 20_000
 PTO = 2 * RTT + LEAST_PROBE_US
 BIG = 400_000
-
-
-def report(peer, *ranges):
-    """A SACK option of segments [first, last) of the stack's data; (0, 1) of what is acknowledged is a D-SACK."""
-    numbers = [peer.stack_iss + 1 + MSS * n & 0xFFFFFFFF for pair in ranges for n in pair]
-    return b"\x01\x01\x05" + bytes([2 + 4 * len(numbers)]) + struct.pack(f"!{len(numbers)}I", *numbers)
-
-
-def acks(peer, at_us, segments, *ranges):
-    peer.send(at_us, ack=1 + segments * MSS, options=report(peer, *ranges) if ranges else b"")
 
 
 def seqs(peer, at_us=None):
@@ -79,6 +69,19 @@ def test_a_single_report_waits_for_the_reordering_window(stack, peer):
     assert seqs(peer, 2 * RTT + RTT // 4 - 1) == []
     assert seqs(peer, 2 * RTT + RTT // 4 + TICK) == [0]
     assert stack.counter("fast_retransmits") == 1
+
+
+def test_the_end_of_a_window_lost_with_its_beginning_needs_no_timeout(stack, peer):
+    """RFC 6675's NextSeg rules 3 and 4 would guess at it. The retransmission of the beginning tells: it was sent later."""
+    write_segments(peer, 10)
+    seqs(peer)
+    acks(peer, 2 * RTT, 0, (1, 8))
+    assert seqs(peer) == [0], "no guess at 8 and 9"
+    acks(peer, 3 * RTT, 8)
+    assert seqs(peer) == [8, 9]
+    acks(peer, 4 * RTT, 10)
+    assert seqs(peer, 10 * RTT) == []
+    assert (stack.counter("timeouts"), stack.counter("fast_retransmits")) == (0, 1)
 
 
 def test_what_comes_within_the_window_was_only_reordered(stack, peer):

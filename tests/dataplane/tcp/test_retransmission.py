@@ -26,6 +26,17 @@ def test_the_rto_doubles_until_the_connection_is_given_up(make_stack):
     assert stack.counter("connections_timed_out") == 1
 
 
+def test_by_default_a_peer_is_given_up_after_more_than_100_seconds(stack):
+    """RFC 9293 section 3.8.3, R2."""
+    stack.answer_arp = "*"
+    peer = Peer(stack).establish()
+    peer.write(b"x")
+    peer.drain(100_000_000)
+    assert peer.state == State.ESTABLISHED
+    peer.drain(300_000_000)
+    assert peer.closed_reason() == Reason.TIMED_OUT
+
+
 def test_the_rto_never_exceeds_a_minute(make_stack):
     stack = make_stack(retries=12)
     stack.answer_arp = "*"
@@ -88,6 +99,20 @@ def test_the_next_hop_is_asked_for_again_after_three_retransmissions(stack):
     stack.give(arp_reply(moved, peer.ip, stack.wire.mac, stack.ip))
     peer.recv(peer.received_at + 4_000_000, data=b"x")
     assert stack.last_frame[:6] == moved
+
+
+def test_an_answer_after_retransmissions_shows_that_the_next_hop_is_there(stack):
+    """Positive advice (RFC 1122 section 2.3.2.1): a peer that answers no ARP request, but segments, is not given up."""
+    peer = Peer(stack).establish()
+    for _ in range(4):
+        peer.write(b"x")
+        for _ in range(6):
+            peer.recv(stack.at() + 20_000_000, data=b"x")
+        peer.send(stack.at())
+        peer.write(b"y")  # its round trip resets the RTO
+        peer.recv(data=b"y")
+        peer.send(stack.at())
+    assert len(stack.other_frames) > 4
 
 
 def test_an_ack_restarts_the_timer(stack):
@@ -192,7 +217,7 @@ def test_no_mbufs_means_later_not_never(stack, state):
     peer.recv(0, flags="PA", data=b"data")
 
 
-def test_acks_leave_before_data(stack):
+def test_control_segments_leave_before_acks_and_acks_before_data(stack):
     """Also where the data could have left first: its window opens before the segments to acknowledge arrive."""
     writer, reader = Peer(stack, window=0).establish(), Peer(stack).establish()
     writer.write(b"data")
@@ -201,5 +226,6 @@ def test_acks_leave_before_data(stack):
     sort = stack._sort
     stack._sort = lambda frames: (order.extend(frames), sort(frames))[1]
     segments = [reader.frame(seq=seq, data=bytes(MSS)) for seq in (1, 1 + MSS)]
-    stack.give(writer.frame(), *segments)
-    assert [int.from_bytes(frame[36:38], "big") for frame in order] == [reader.port, writer.port]
+    stranger = Peer(stack)
+    stack.give(writer.frame(), *segments, stranger.frame("S"))
+    assert [int.from_bytes(frame[36:38], "big") for frame in order] == [stranger.port, reader.port, writer.port]

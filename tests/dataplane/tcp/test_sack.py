@@ -1,11 +1,9 @@
 """Selective acknowledgment: what our ACKs report (RFC 2018), and loss recovery by the peer's reports (RFC 6675)."""
 
-import struct
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peer import MSS_1460, SACK_PERMITTED, SCALE_7, Peer, pattern, timestamps
+from peer import MSS_1460, SACK_PERMITTED, SCALE_7, Peer, acks, blocks, pattern, timestamps
 
 from mpserve.dataplane.tcp.sent import SACKED
 from mpserve.dataplane.tcp.state import State
@@ -13,25 +11,6 @@ from mpserve.dataplane.tcp.state import State
 MSS = 1460
 OPTIONS = MSS_1460 + SACK_PERMITTED + SCALE_7
 BIG = 200_000
-
-
-def blocks(peer, segment):
-    """The (start, end) pairs of a segment's SACK option, counted from the peer's ISS."""
-    option = segment.option(5) or b""
-    numbers = struct.unpack(f"!{len(option) // 4}I", option)
-    relative = [(number - peer.iss) & 0xFFFFFFFF for number in numbers]
-    return list(zip(relative[::2], relative[1::2], strict=True))
-
-
-def report(peer, *ranges):
-    """A SACK option that reports segments [first, last) of the stack's data, in segments."""
-    numbers = [peer.stack_iss + 1 + MSS * n & 0xFFFFFFFF for pair in ranges for n in pair]
-    return b"\x01\x01\x05" + bytes([2 + 4 * len(numbers)]) + struct.pack(f"!{len(numbers)}I", *numbers)
-
-
-def acks(peer, at_us, segments, *ranges):
-    """The stack's first `segments` segments are acknowledged, these ranges reported."""
-    peer.send(at_us, ack=1 + segments * MSS, options=report(peer, *ranges) if ranges else b"")
 
 
 def seqs(peer, at_us=None):

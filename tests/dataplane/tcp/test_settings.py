@@ -6,6 +6,7 @@ from peer import MSS_1460, SACK_PERMITTED, SCALE_7, TICK, Peer, pattern
 from mpserve.dataplane.events import Command, Event, Reason
 from mpserve.dataplane.tcp.settings import VALUE_BITS, Option
 from mpserve.dataplane.tcp.state import State
+from mpserve.testing.stack import listen
 
 MSS = 1460
 SECOND = 1_000_000
@@ -99,6 +100,28 @@ def test_keepalive_leaves_a_peer_that_answers_alone(stack, peer):
         peer.recv(stack.at() + 10 * SECOND + TICK, seq=0)
         peer.send(stack.at())
     assert peer.state == State.ESTABLISHED
+
+
+def test_one_answer_of_three_keeps_a_connection(stack, peer):
+    """RFC 9293 section 3.8.4: ACKs get lost."""
+    keepalive(peer)
+    for _ in range(3):
+        for _ in range(3):
+            peer.recv(stack.at() + 10 * SECOND + TICK, seq=0)
+        peer.send(stack.at())
+    assert peer.state == State.ESTABLISHED
+
+
+def test_once_on_keepalive_waits_two_hours_by_default(stack, peer):
+    stack.answer_arp = "*"
+    put(peer, Option.KEEPALIVE, 1)
+    peer.nothing(7200 * SECOND - 1)
+    peer.recv(7200 * SECOND + TICK, seq=0, length=0)
+    for _ in range(8):
+        before = peer.received_at
+        peer.recv(before + 75 * SECOND + TICK, seq=0, length=0)
+        assert peer.received_at >= before + 75 * SECOND
+    peer.recv(peer.received_at + 76 * SECOND, flags="RA")
 
 
 def test_what_arrives_puts_the_probe_off(stack, peer):
@@ -334,6 +357,18 @@ def test_a_listener_may_offer_smaller_segments(stack):
     peer.send(1000)
     peer.write(pattern(1000))
     assert lengths(peer) == [600, 400]
+
+
+def test_a_listener_minds_no_time_wait(stack):
+    """What SO_REUSEADDR stands for: a port is listened on, and others served, while connections of it are in TIME_WAIT."""
+    old = Peer(stack, to_port=80)
+    number = listen(stack.core, 80)
+    old.reach(State.TIME_WAIT)
+    stack.core.arrays["listeners"][number].used = 0
+    assert listen(stack.core, 80) == number and old.state == State.TIME_WAIT
+    assert Peer(stack, to_port=80).establish().state == State.ESTABLISHED
+    old.send(stack.at(), flags="S", seq=100_000, options=MSS_1460)
+    old.recv(flags="SA")
 
 
 # -- buffers that grow
