@@ -10,6 +10,8 @@ from mpserve.framework.channel import BATCH, Channel
 from mpserve.framework.handler import Handler
 from mpserve.testing.host import STEP_SECONDS, Host
 
+TICK_US = 10_000  # at most between looks of the clients at the clock
+
 
 class ChannelHost(Host):
     """`channel` is under test; the rest is as of `Host`, whose keyword arguments it takes.
@@ -32,7 +34,7 @@ class ChannelHost(Host):
         until = int(self.record.now) + math.ceil(seconds * 1e6)
         self._carry()
         while self.record.now < until and not self._wire.waiting:
-            self.record.now = min(until, int(self.record.now) + int(STEP_SECONDS * 1e6))
+            self.record.now = min(until, int(self.record.now) + TICK_US)
             self.tick_clients()
             self._carry()
 
