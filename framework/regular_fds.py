@@ -1,8 +1,8 @@
 """Regular file descriptors in a channel: kernel sockets, pipes and whatever else epoll takes. Files are in `regular_files`.
 
-Each command is tried at once, without blocking; what would block waits for epoll. io_uring would carry both, but is not
-used: most container runtimes forbid its system calls, and of its Python bindings only `liburing` is still released, by
-one author and with gaps of years.
+Each command is tried at once, without blocking; what would block waits for epoll. io_uring would carry all of it, but is
+not used: container runtimes commonly forbid its system calls, so that epoll were needed beside it, and of its Python bindings
+only `liburing` is still released, by one author and after gaps of three and two years.
 """
 
 from __future__ import annotations
