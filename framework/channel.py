@@ -11,7 +11,7 @@ import errno
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mpserve.framework.completions import Completion
@@ -116,14 +116,17 @@ class Channel:
         """Give an endpoint back as it was registered, to be used without the channel or registered again.
 
         All its pending commands are cancelled and none of them completes, not even those whose completions wait to be
-        dispatched. What of a WRITE the send buffer has not taken is not sent. A listener stops listening.
+        dispatched. What of a WRITE the send buffer has not taken is not sent. A listener of ours stops listening, and
+        connections whose ACCEPTs were not dispatched are closed.
         """
         endpoint = self._get(handle)
         self._carry_out()
         self._drop_handle(handle, endpoint)
         endpoint.forget()
         endpoint.handle, endpoint.cookie = 0, None
-        self.ready = deque(completion for completion in self.ready if completion.handle != handle)
+        kept = [completion for completion in self.ready if completion.handle != handle]
+        _close_unseen(completion for completion in self.ready if completion.handle == handle)
+        self.ready = deque(kept)
         return endpoint.given_back()
 
     def _check_mask(self, cpu_mask: int) -> None:
@@ -302,7 +305,7 @@ class Channel:
             before = len(self.ready)
             if not before or self._on_completions is None:
                 return
-            self._on_completions(self)
+            self.worker._guarded_call(self._on_completions, (self,))
             if len(self.ready) >= before:
                 return  # he does not want them now
         self.worker.call_soon_threadsafe(_nothing)  # so that the worker does not sleep over what is left
@@ -374,6 +377,7 @@ class Channel:
         self.worker.unwatch(self.poller.fileno())
         self.threads.close()
         self.poller.close()
+        _close_unseen(self.ready)
         self.ready.clear()
         self._undo.close()
 
@@ -382,6 +386,13 @@ class Channel:
 
     def __exit__(self, *_: object) -> None:
         self.destroy()
+
+
+def _close_unseen(completions: Iterable[Completion]) -> None:
+    """Close the connections of ACCEPTs that nobody will see."""
+    for completion in completions:
+        if completion.endpoint is not None:
+            completion.endpoint.close()
 
 
 def _nothing() -> None:

@@ -50,10 +50,13 @@ class Poller:
             return
         self._waiting.add(fd)
         if fd in self._inside:
-            self._epoll.modify(fd, events | select.EPOLLONESHOT)
-        else:
-            self._inside[fd] = endpoint
-            self._epoll.register(fd, events | select.EPOLLONESHOT)
+            try:
+                self._epoll.modify(fd, events | select.EPOLLONESHOT)
+                return
+            except FileNotFoundError:
+                pass  # the descriptor was closed elsewhere, and its number stands for another by now
+        self._inside[fd] = endpoint
+        self._epoll.register(fd, events | select.EPOLLONESHOT)
 
     def remove(self, fd: int) -> None:
         self._waiting.discard(fd)

@@ -469,7 +469,47 @@ def test_a_channel_beside_a_handler(mpserve_host):
     assert clients[2].eof and not clients[0].eof
 
 
+def test_on_completions_that_raises_hurts_nobody_else(mpserve_host):
+    class Raises(Both):
+        def on_completions(self, channel):
+            super().on_completions(channel)
+            raise RuntimeError("on purpose")
+
+    host = mpserve_host(Raises())
+    client = host.connect(8)
+    client.send(b"hi")
+    host.settle()
+    assert client.recv() == b"channel: hi"
+    assert host.stats["handler_errors"] > 0
+
+
+def test_small_dispatches_in_a_worker_leave_nothing_behind(mpserve_host):
+    class OneByOne(Both):
+        def on_completions(self, channel):
+            for event in channel.dispatch(max_events=1):
+                self.events.append(event)
+                if event.kind == Kind.ACCEPT:
+                    channel.read(channel.register(event.endpoint), 1000)
+
+    host = mpserve_host(OneByOne())
+    clients = [host.connect(8) for _ in range(30)]
+    for client in clients:
+        client.send(b"x")
+    host.settle()
+    assert sorted(event.kind for event in host.handler.events) == [Kind.ACCEPT] * 30 + [Kind.READ] * 30
+
+
 # -- the end
+
+
+def test_connections_that_nobody_has_seen_are_closed_with_their_listener(world):
+    world.channel.accept(world.listener)
+    world.channel.flush()
+    peer = world.host.connect(7)
+    assert not peer.eof
+    world.channel.unregister(world.listener)
+    world.all(0.1)
+    assert peer.eof
 
 
 def test_destroy_ends_everything(make_world):

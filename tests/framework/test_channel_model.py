@@ -59,7 +59,9 @@ class ChannelMachine(RuleBasedStateMachine):
     )
     def begin(self, loss: float, seed: int, batch: int, small: bool) -> None:
         buffers = {"sndbuf_bytes": 8192, "sndbuf_max_bytes": 8192, "rcvbuf_bytes": 8192, "rcvbuf_max_bytes": 8192}
-        self.host = ChannelHost(batch=batch, loss=loss, seed=seed, max_connections=64, **(buffers if small else {}))
+        self.host = ChannelHost(
+            batch=batch, loss=loss, seed=seed, max_connections=64, blocks=4096, **(buffers if small else {})
+        )
         self.channel = self.host.channel
         self.listener = self.channel.register(self.channel.listen(("", 7)), "listener")
         self.accepts = 0
