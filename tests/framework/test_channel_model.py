@@ -64,10 +64,11 @@ class ChannelMachine(RuleBasedStateMachine):
         )
         self.channel = self.host.channel
         self.listener = self.channel.register(self.channel.listen(("", 7)), "listener")
-        self.accepts = 0
+        self.accepts: deque[int] = deque()  # what each still asks for
         self.wires: dict[int, Wire] = {}
         self.held: dict[int, Held] = {}
         self.arrived: list[tuple[Any, Wire]] = []
+        self.ending = False
 
     # -- the other side
 
@@ -106,7 +107,7 @@ class ChannelMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 5))
     def accept(self, count: int) -> None:
         self.channel.accept(self.listener, count)
-        self.accepts += count
+        self.accepts.append(count)
 
     @rule(target=endpoints)
     def take(self) -> Any:
@@ -210,9 +211,14 @@ class ChannelMachine(RuleBasedStateMachine):
         assert event.result == length or (event.result < 0 and held.wire.peer_ended and event.result != CANCELED)
 
     def check_accept(self, event: Completion) -> None:
-        assert (event.handle, event.cookie, event.result) == (self.listener, "listener", 0)
-        assert self.accepts > 0 and event.waiting >= 0
-        self.accepts -= 1
+        assert (event.handle, event.cookie) == (self.listener, "listener")
+        left = self.accepts.popleft()  # fails where nobody has asked
+        if event.result != 0:
+            assert event.result == CANCELED and self.ending and event.endpoint is None
+            return
+        if left > 1:
+            self.accepts.appendleft(left - 1)
+        assert event.waiting >= 0
         wire = self.wires[event.endpoint._worker.names(event.endpoint._slot)[0][1]]
         assert all(wire is not other for _, other in self.arrived)
         self.arrived.append((event.endpoint, wire))
@@ -239,30 +245,40 @@ class ChannelMachine(RuleBasedStateMachine):
                 self.channel.close(handle)
                 held.closed = True
         self.channel.close(self.listener)
+        self.ending = True
         for _ in range(300):
-            for event in self.channel.dispatch(0.5):
-                if (event.kind, event.result) != (Kind.ACCEPT, CANCELED):
-                    self.check(event)
-            if not any(held.reads or held.writes for held in self.held.values()):
+            events = self.channel.dispatch(0.5)
+            for event in events:
+                self.check(event)
+            if not events and not self.is_pending():
                 break
-        assert not any(held.reads or held.writes for held in self.held.values()), "a command has not completed"
+        assert not self.is_pending(), "a command has not completed"
+        for endpoint in list(self.channel.worker.endpoints.values()):
+            endpoint.close()
         for _ in range(60):
-            assert self.channel.dispatch(0.5) == []
-            if not self.channel.worker.endpoints:
+            if self.has_all_arrived():
                 break
-        self.check_received()
+            assert self.channel.dispatch(0.5) == []
+        assert self.has_all_arrived()
+        assert self.channel.dispatch(0) == []
         self.host.stop()
 
-    def check_received(self) -> None:
+    def is_pending(self) -> bool:
+        return bool(self.accepts) or any(held.reads or held.writes for held in self.held.values())
+
+    def has_all_arrived(self) -> bool:
+        """Whether each peer has what was written to it, or is excused; never anything else."""
+        done = True
         for wire in self.wires.values():
-            got = wire.received = wire.received + wire.peer.recv()
-            assert wire.written.startswith(got)
-            if not wire.was_reset and not wire.peer.was_reset and not wire.is_cut:
-                assert got == wire.written
+            wire.received += wire.peer.recv()
+            assert wire.written.startswith(wire.received)
+            excused = wire.was_reset or wire.peer.was_reset or wire.is_cut
+            done &= excused or wire.received == wire.written
+        return done
 
 
 ChannelMachine.TestCase.settings = settings(
-    max_examples=40 if COMPILED else 5,
+    max_examples=25 if COMPILED else 3,
     stateful_step_count=40 if COMPILED else 25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
