@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from mpserve.dataplane.layout import NEVER
 from mpserve.framework.completions import Completion
 from mpserve.framework.endpoints import Endpoint, Listener, connect
 from mpserve.framework.errors import Closed
@@ -23,6 +24,7 @@ from mpserve.framework.worker import HOUSEKEEPING_SECONDS, Worker, dotted
 
 BATCH = 32  # commands
 LOOK_SECONDS = 0.0002  # between looks at regular descriptors while the core polls its device
+LONGEST_WAIT_SECONDS = 1e9
 MOST_ACCEPTS = 1 << 31
 MOST_TELLS = 8  # calls of on_completions in one turn
 _CHANNEL_BITS = 16
@@ -321,6 +323,8 @@ class Channel:
         self._require_open()
         if max_events < 1:
             raise ValueError(f"max_events {max_events}: give 1 or more")
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"a timeout of {timeout} s: give 0 or more, or None to wait for ever")
         if not self.ready:
             if self._drives and timeout != 0:
                 self._wait(timeout)
@@ -342,13 +346,14 @@ class Channel:
             while not self.ready:
                 worker.step()
             return
-        worker.wake_at = until = worker.now + timeout
+        clock = worker.channel
+        worker.wake_at_us = until_us = clock.now_us + math.ceil(min(timeout, LONGEST_WAIT_SECONDS) * 1e6)
         worker.renew_schedule()
         try:
-            while not self.ready and worker.now < until:
+            while not self.ready and clock.now_us < until_us:
                 worker.step()
         finally:
-            worker.wake_at = math.inf
+            worker.wake_at_us = NEVER
             worker.renew_schedule()
 
     # -- the end

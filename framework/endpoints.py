@@ -163,6 +163,7 @@ class Connection(Endpoint):
         self._reads: deque[int] = deque()  # sizes; empty while there is unread data
         self._writes: deque[tuple[int, bytes | memoryview, int]] = deque()  # kind, what is left of it, its length
         self._paused = self._eof = False
+        self._names: tuple[tuple[str, int], tuple[str, int]] | None = None  # when it is over
         self._error = 0  # errno that ended it; EPIPE: both sides have closed
         self._worker.endpoints[slot] = self
 
@@ -173,15 +174,13 @@ class Connection(Endpoint):
 
     @property
     def peername(self) -> tuple[str, int]:
-        """(address, port) of the peer. Raises OSError (ENOTCONN) when the connection is over."""
-        self._require_alive()
-        return self._worker.names(self._slot)[0]
+        """(address, port) of the peer."""
+        return (self._names or self._worker.names(self._slot))[0]
 
     @property
     def sockname(self) -> tuple[str, int]:
-        """(address, port) of this side. Raises OSError (ENOTCONN) when the connection is over."""
-        self._require_alive()
-        return self._worker.names(self._slot)[1]
+        """(address, port) of this side."""
+        return (self._names or self._worker.names(self._slot))[1]
 
     def _require_alive(self) -> None:
         if self._error:
@@ -332,6 +331,7 @@ class Connection(Endpoint):
 
     def _over(self, reason: Reason) -> None:
         """The connection is no more: its slot serves another from the next turn on."""
+        self._names = self._worker.names(self._slot)
         del self._worker.endpoints[self._slot]
         self._error = ERRNO_OF[reason]
         self._connecting = False

@@ -98,7 +98,7 @@ class Worker:
         self._device_errors = 0
         self._nap = NAP_SECONDS
         self._next_timer, self._renew_at = math.inf, -1.0
-        self.wake_at = math.inf  # when a step without events is wanted, whatever else
+        self.wake_at_us = NEVER  # when a step without events is wanted, whatever else
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
         self._standby = Standby(self.channel, self.log, slow_callback)
@@ -170,8 +170,8 @@ class Worker:
     def _schedule_return(self) -> None:
         """Have compiled code come back for the next timer, and for signals; looked at again in half that time."""
         self._renew_at = self.now + self.longest_turn / 2
-        until = min(self.now + self.longest_turn, self._next_timer, self.wake_at)
-        self.channel.set_return_at(int(until * 1e6) + 1)
+        until = min(self.now + self.longest_turn, self._next_timer)
+        self.channel.set_return_at(min(int(until * 1e6) + 1, self.wake_at_us))
 
     def _finish(self) -> None:
         try:
@@ -225,17 +225,16 @@ class Worker:
         self._idle_poll.unregister(fd)
 
     def renew_schedule(self) -> None:
-        """`longest_turn` or `wake_at` has changed."""
+        """`longest_turn` or `wake_at_us` has changed."""
         self._renew_at = -1.0
 
     def _sleep(self) -> None:
         """Wait for a frame, a call from another thread, or the next deadline of the stack or of a timer."""
         record = self.memory.record
         now = self.channel.now_us
-        until = int(record.sleep_until)
-        following = min(self._next_timer, self.wake_at)
-        if following < math.inf:
-            until = min(until, math.ceil(following * 1e6))
+        until = min(int(record.sleep_until), self.wake_at_us)
+        if self._next_timer < math.inf:
+            until = min(until, int(self._next_timer * 1e6))
         if self.faulty_wire is not None:
             until = min(until, self.faulty_wire.wake_at(now))
         wait = max(until - now, 0) / 1e6

@@ -401,6 +401,14 @@ def test_dispatch_waits_as_long_as_it_is_told(world):
     assert world.host.now == before
 
 
+@pytest.mark.parametrize("timeout", [1e-9, 1e-6, 0.001, 0.0010000001, 0.05, 1 / 3])
+def test_dispatch_comes_back_whatever_the_timeout(world, timeout):
+    for _ in range(50):
+        before = world.host.now
+        assert world.all(timeout) == []
+        assert world.host.now >= before + timeout - 1e-9
+
+
 def test_dispatch_without_a_timeout_waits_for_the_first(world):
     handle, peer = world.connect()
     world.channel.read(handle, 10)

@@ -189,3 +189,6 @@ def test_settings(world):
         mpserve.Channel(busy_pol=True)
     with pytest.raises(ValueError, match="max_events"):
         world.channel.dispatch(0, max_events=0)
+    for timeout in (-1, float("nan")):
+        with pytest.raises(ValueError, match="a timeout of"):
+            world.channel.dispatch(timeout)

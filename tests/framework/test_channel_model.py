@@ -73,6 +73,9 @@ class ChannelMachine(RuleBasedStateMachine):
     # -- the other side
 
     @rule()
+    def peer_connects(self) -> None:
+        self.connects()
+
     def connects(self) -> None:
         if len(self.wires) < 20:
             peer = self.host.connect(7)
@@ -100,11 +103,14 @@ class ChannelMachine(RuleBasedStateMachine):
 
     def some_wire(self, which: int) -> Wire | None:
         wires = list(self.wires.values())
-        return wires[which] if which < len(wires) else None
+        return wires[which % len(wires)] if wires else None
 
     # -- commands
 
     @rule(count=st.integers(1, 5))
+    def ask_for_accepts(self, count: int) -> None:
+        self.accept(count)
+
     def accept(self, count: int) -> None:
         self.channel.accept(self.listener, count)
         self.accepts.append(count)
@@ -115,6 +121,9 @@ class ChannelMachine(RuleBasedStateMachine):
         return multiple(*arrived)
 
     @rule(target=handles, pair=consumes(endpoints))
+    def take_up(self, pair: tuple[Any, Wire]) -> int:
+        return self.register(pair)
+
     def register(self, pair: tuple[Any, Wire]) -> int:
         endpoint, wire = pair
         held = Held(wire)
@@ -122,6 +131,17 @@ class ChannelMachine(RuleBasedStateMachine):
         assert handle not in self.held
         self.held[handle] = held
         return handle
+
+    @rule(target=handles, count=st.integers(1, 3))
+    def open(self, count: int) -> Any:
+        """So many connections at once, up to their handles."""
+        self.accept(count)
+        for _ in range(count):
+            self.connects()
+        for _ in range(20):
+            self.dispatch(0.1, 256)
+        arrived, self.arrived = self.arrived, []
+        return multiple(*(self.register(pair) for pair in arrived))
 
     @rule(handle=handles, size=SIZES)
     def read(self, handle: int, size: int) -> None:
@@ -189,6 +209,9 @@ class ChannelMachine(RuleBasedStateMachine):
         self.channel.flush()
 
     @rule(timeout=st.sampled_from([0, 0.001, 0.05, 0.7]), most=st.sampled_from([1, 3, 256]))
+    def take_completions(self, timeout: float, most: int) -> None:
+        self.dispatch(timeout, most)
+
     def dispatch(self, timeout: float, most: int) -> None:
         events = self.channel.dispatch(timeout, most)
         assert len(events) <= most
@@ -219,7 +242,7 @@ class ChannelMachine(RuleBasedStateMachine):
         if left > 1:
             self.accepts.appendleft(left - 1)
         assert event.waiting >= 0
-        wire = self.wires[event.endpoint._worker.names(event.endpoint._slot)[0][1]]
+        wire = self.wires[event.endpoint.peername[1]]
         assert all(wire is not other for _, other in self.arrived)
         self.arrived.append((event.endpoint, wire))
 
@@ -278,7 +301,7 @@ class ChannelMachine(RuleBasedStateMachine):
 
 
 ChannelMachine.TestCase.settings = settings(
-    max_examples=25 if COMPILED else 3,
+    max_examples=60 if COMPILED else 3,
     stateful_step_count=40 if COMPILED else 25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
