@@ -111,6 +111,7 @@ class Channel:
             raise Closed(f"{endpoint!r} was closed")
         if endpoint.handle:
             raise ValueError(f"{endpoint!r} is registered already")
+        self._carry_out()  # the end of what it was before may stand in the batch
         endpoint.begin()
         return self._give_handle(endpoint, cookie)
 

@@ -94,12 +94,7 @@ class Listener(Endpoint):
 
     def begin(self) -> None:
         worker = self.channel.worker
-        taken = [
-            *worker.listeners,
-            *((l.address, l.port) for l in worker.acceptors.values() if l.handle and not l.closed),
-        ]
-        if (self.address, self.port) in taken:
-            raise OSError(errno.EADDRINUSE, f"{self.address}:{self.port} has a listener")
+        worker.channel.execute()  # the end of one before it may stand in the batch
         try:
             self._number = worker.channel.listen(self.port, self.address or None, accepts=0)
         except ValueError as error:

@@ -435,11 +435,6 @@ class Worker:
         self.channel.execute()
         return socket_options.tcp_info(self.memory, slot)
 
-    @property
-    def listeners(self) -> list[tuple[str, int]]:
-        """(address, port) of the handler's listeners, "" for any address."""
-        return list(self._listeners.values())
-
     def set_listener_option(self, listen: tuple[str, int], level: int, name: int, value: int) -> None:
         """Set TCP_DEFER_ACCEPT (seconds), TCP_MAXSEG, IP_TOS, IP_TTL or SO_REUSEADDR of a listener, as given to `listen`.
 

@@ -344,6 +344,15 @@ def test_an_unregistered_listener_stops_and_can_begin_again(world):
     assert world.one().cookie == "again"
 
 
+@pytest.mark.parametrize("end", ["close", "unregister"])
+def test_the_port_of_a_listener_that_has_just_ended_is_free(world, end):
+    getattr(world.channel, end)(world.listener)
+    handle = world.channel.register(world.channel.listen(("", 7)), "new")
+    world.channel.accept(handle)
+    world.host.connect(7)
+    assert [e.cookie for e in world.all(1.0)] == ["new"]
+
+
 # -- batches
 
 

@@ -79,6 +79,11 @@ def read_until(process: "subprocess.Popen[str]", word: str) -> list[str]:
     raise AssertionError(f"it ended: {lines}")
 
 
+def send_all(client: socket.socket, data: bytes) -> None:
+    client.sendall(data)
+    client.shutdown(socket.SHUT_WR)
+
+
 def links() -> set[str]:
     return {name for _, name in socket.if_nameindex()}
 
@@ -114,7 +119,7 @@ def test_the_example(world: int) -> None:
         read_until(process, "serving tcp://10.31.9.2:7")
         data = bytes(range(256)) * 20_000
         with socket.create_connection(("10.31.9.2", 7), 30) as client:
-            sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
+            sender = threading.Thread(target=send_all, args=(client, data))
             sender.start()
             got = bytearray()
             while part := client.recv(65_536):
