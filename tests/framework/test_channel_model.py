@@ -81,9 +81,19 @@ class ChannelMachine(RuleBasedStateMachine):
             peer = self.host.connect(7)
             self.wires[peer.local[1]] = Wire(peer)
 
+    @rule(handle=handles, sizes=st.lists(SIZES, max_size=4), lengths=st.lists(LENGTHS, max_size=3))
+    def reads_and_what_they_get(self, handle: int, sizes: list[int], lengths: list[int]) -> None:
+        for size in sizes:
+            self.read(handle, size)
+        for length in lengths:
+            self.sends(self.held[handle].wire, length)
+            self.host.settle()
+
     @rule(which=st.integers(0, 19), length=LENGTHS)
     def peer_sends(self, which: int, length: int) -> None:
-        wire = self.some_wire(which)
+        self.sends(self.some_wire(which), length)
+
+    def sends(self, wire: Wire | None, length: int) -> None:
         if wire and not wire.peer_ended:
             start = len(wire.sent)
             data = b"".join(
@@ -144,6 +154,9 @@ class ChannelMachine(RuleBasedStateMachine):
         return multiple(*(self.register(pair) for pair in arrived))
 
     @rule(handle=handles, size=SIZES)
+    def ask_to_read(self, handle: int, size: int) -> None:
+        self.read(handle, size)
+
     def read(self, handle: int, size: int) -> None:
         self.channel.read(handle, size)
         self.held[handle].reads.append(size)
