@@ -39,12 +39,13 @@ from mpserve.dataplane.tcp.connection import (
 from mpserve.dataplane.tcp.sendbuf import append
 from mpserve.dataplane.tcp.settings import LINGER, set_option
 from mpserve.dataplane.tcp.state import AFTER_CLOSE, CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
+from mpserve.dataplane.tcp.unlisten import stop_listening
 from mpserve.dataplane.wheel import arm
 
 WRITE, SHUTDOWN, CLOSE, ABORT = (int(c) for c in (Command.WRITE, Command.SHUTDOWN, Command.CLOSE, Command.ABORT))
 PAUSE, RESUME, TIMEOUT = int(Command.PAUSE), int(Command.RESUME), int(Command.TIMEOUT)
 WANT_WRITABLE, READ_ONCE = int(Command.WANT_WRITABLE), int(Command.READ_ONCE)
-ACCEPT_COMMAND, SET = int(Command.ACCEPT), int(Command.SET)
+ACCEPT_COMMAND, SET, STOP_LISTENING = int(Command.ACCEPT), int(Command.SET), int(Command.STOP_LISTENING)
 HARD_LIMIT_SNDBUFS = 4  # a send buffer this many times its set size means a peer that doesn't read
 
 
@@ -66,6 +67,9 @@ def commands(core_address, count):
         handle = word >> OP_BITS
         if op == ACCEPT_COMMAND:
             accept(core, handle, native64(address))
+            continue
+        if op == STOP_LISTENING:
+            stop_listening(core, handle)
             continue
         slot = handle & SLOT_MASK
         if slot >= core.connections or tcb_at(core, slot).generation != (handle >> SLOT_BITS) & GENERATION_MASK:

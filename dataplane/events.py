@@ -46,6 +46,7 @@ class Command(IntEnum):
     READ_ONCE = 8
     ACCEPT = 9  # on a listener's number in place of a handle; argument: how many
     SET = 10  # argument: option << 48 | value (`tcp/settings.py`)
+    STOP_LISTENING = 11  # on a listener's number
 
 
 class Reason(IntEnum):

@@ -84,6 +84,10 @@ class Worker:
         self._recorder = Recorder(memory, record) if record else None
         self._sockets: list[LwSocket | None] = [None] * limits.max_connections
         self._closing: dict[int, LwSocket] = {}
+        self.endpoints: dict[int, Any] = {}  # by slot: connections that belong to a Channel, not to the handler
+        self.acceptors: dict[int, Any] = {}  # by number: the same of listeners
+        self.each_turn: list[Callable[[], None]] = []  # called behind the callbacks of each turn
+        self.longest_turn = HOUSEKEEPING_SECONDS  # how long compiled code may go on while nothing happens
         self._spare: list[LwSocket] = []
         tcbs = memory.arrays["tcbs"]
         self._queued_column, self._generations = tcbs.snd_queued, tcbs.generation
@@ -94,6 +98,7 @@ class Worker:
         self._device_errors = 0
         self._nap = NAP_SECONDS
         self._next_timer, self._renew_at = math.inf, -1.0
+        self.wake_at_us = NEVER  # when a step without events is wanted, whatever else
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
         self._standby = Standby(self.channel, self.log, slow_callback)
@@ -131,11 +136,17 @@ class Worker:
             self._finish()
             self._standby.stop()
 
-    def step(self, sleep: bool = True) -> int:
-        """One batch: the stack's turn, the callbacks of its events, the calls that are due. How many events there were."""
+    def step(self, sleep: bool = True, spin: bool = True) -> int:
+        """One batch: the stack's turn, the callbacks of its events, the calls that are due. How many events there were.
+
+        Without `spin` the turn comes back at once, whatever there is.
+        """
         channel = self.channel
         if self.now >= self._renew_at:
             self._schedule_return()
+        if not spin:
+            channel.set_return_at(channel.now_us)
+            self._renew_at = -1.0
         count = channel.turn()
         self.now = channel.now_us / 1e6
         if count > 0:
@@ -148,6 +159,8 @@ class Worker:
             self._run_calls()
         if self.now >= self._next_timer:
             self._run_timers()
+        for function in self.each_turn:
+            function()
         if self._recorder is not None:
             self._recorder.drain()
         if CHECKS:
@@ -156,9 +169,9 @@ class Worker:
 
     def _schedule_return(self) -> None:
         """Have compiled code come back for the next timer, and for signals; looked at again in half that time."""
-        self._renew_at = self.now + HOUSEKEEPING_SECONDS / 2
-        until = min(self.now + HOUSEKEEPING_SECONDS, self._next_timer)
-        self.channel.set_return_at(int(until * 1e6) + 1)
+        self._renew_at = self.now + self.longest_turn / 2
+        until = min(self.now + self.longest_turn, self._next_timer)
+        self.channel.set_return_at(min(int(until * 1e6) + 1, self.wake_at_us))
 
     def _finish(self) -> None:
         try:
@@ -175,6 +188,8 @@ class Worker:
         """Close every connection and give their last frames a little time to leave."""
         for sock in filter(None, self._sockets):
             sock.close()
+        for endpoint in self.endpoints.values():
+            endpoint.finish()
         until = time.monotonic() + seconds
         self.memory.record.idle_spin_us = 0  # come back whenever nothing happens
         while True:
@@ -202,11 +217,22 @@ class Worker:
         with contextlib.suppress(BlockingIOError, OSError):
             os.eventfd_write(self._wake, 1)
 
+    def watch(self, fd: int) -> None:
+        """Wake from sleep when `fd` is readable, too; a function of `each_turn` sees to it."""
+        self._idle_poll.register(fd, select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        self._idle_poll.unregister(fd)
+
+    def renew_schedule(self) -> None:
+        """`longest_turn` or `wake_at_us` has changed."""
+        self._renew_at = -1.0
+
     def _sleep(self) -> None:
         """Wait for a frame, a call from another thread, or the next deadline of the stack or of a timer."""
         record = self.memory.record
         now = self.channel.now_us
-        until = int(record.sleep_until)
+        until = min(int(record.sleep_until), self.wake_at_us)
         if self._next_timer < math.inf:
             until = min(until, int(self._next_timer * 1e6))
         if self.faulty_wire is not None:
@@ -229,7 +255,7 @@ class Worker:
 
     def _check_device(self, ready: list[tuple[int, int]]) -> None:
         """An interface that is down or gone has its descriptor in error at every look: wait a little, and at last give up."""
-        if not any(fd != self._wake and state & ~select.POLLIN for fd, state in ready):
+        if not any(fd in self.device.wait_fds and state & ~select.POLLIN for fd, state in ready):
             self._device_errors = 0
             return
         self._device_errors += 1
@@ -251,7 +277,7 @@ class Worker:
 
     def _dispatch_rows(self, rows: Any, blob: bytes) -> bool:
         """Call back for each event; False if one raised, the rest of `rows` still to come."""
-        sockets, on_data = self._sockets, self.handler.on_data
+        sockets, on_data, endpoints = self._sockets, self.handler.on_data, self.endpoints
         slot = 0
         try:
             for kind, slot, start, end in rows:
@@ -259,9 +285,11 @@ class Worker:
                     sock = sockets[slot]
                     if sock is not None:
                         on_data(sock, blob[start:end])
+                    elif slot in endpoints:
+                        endpoints[slot].on_data(blob[start:end])
                 else:
                     sock = None  # so that nobody but its table holds a socket that closes
-                    self._event(kind, slot, start)
+                    self._event(kind, slot, start, end)
         except Exception:
             self._abort_after_error("a callback", sockets[slot])
             return False
@@ -278,11 +306,13 @@ class Worker:
                 if kind == READ:
                     if sock is not None:
                         items.append((sock, blob[start:end]))
+                    elif slot in self.endpoints:
+                        self.endpoints[slot].on_data(blob[start:end])
                     continue
                 sock = None
                 if kind != ACCEPT:
                     self._give_batch(items)
-                self._event(kind, slot, start)
+                self._event(kind, slot, start, end)
         except Exception:
             self._abort_after_error("a callback", sockets[slot])
             self._give_batch(items)
@@ -303,11 +333,18 @@ class Worker:
             for sock, _ in given:
                 sock.abort()
 
-    def _event(self, kind: int, slot: int, a: int) -> None:
+    def _event(self, kind: int, slot: int, a: int, b: int) -> None:
         """Every event but READ."""
         handler = self.handler
         if kind == ACCEPT:
-            handler.on_accept(self._make_socket(slot, int(self._generations[slot]) << SLOT_BITS | slot))
+            handle = int(self._generations[slot]) << SLOT_BITS | slot
+            if a in self.acceptors:
+                self.acceptors[a].on_accept(slot, handle, b)
+            else:
+                handler.on_accept(self._make_socket(slot, handle))
+            return
+        if slot in self.endpoints:
+            self.endpoints[slot].on_event(kind, a)
             return
         if kind == CLOSED:
             self._closed(slot, Reason(a))
@@ -366,7 +403,7 @@ class Worker:
         self._sockets[sock._slot] = None
         self._closing[sock._slot] = sock
 
-    def send_room(self, sock: LwSocket) -> int:
+    def send_room(self, sock: Any) -> int:
         """Bytes that the socket's send buffer and the pool of blocks have room for, this batch's writes counted."""
         channel, record = self.channel, self.memory.record
         pending = sum(len(p) for w, p in zip(channel.words, channel.payloads, strict=True) if w == sock._word)

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from mpserve.dataplane.errors import DeviceError, SetupError
     from mpserve.dataplane.events import Reason
     from mpserve.dataplane.limits import Limits
+    from mpserve.framework.channel import Channel
+    from mpserve.framework.completions import Completion, Kind
+    from mpserve.framework.endpoints import Connection, Listener
     from mpserve.framework.errors import Closed
     from mpserve.framework.handler import Handler
     from mpserve.framework.lwsocket import LwSocket
@@ -19,10 +22,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Channel",
     "Closed",
+    "Completion",
+    "Connection",
     "DeviceError",
     "Handler",
+    "Kind",
     "Limits",
+    "Listener",
     "LwSocket",
     "Reason",
     "Server",
@@ -32,10 +40,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Channel": "framework.channel",
     "Closed": "framework.errors",
+    "Completion": "framework.completions",
+    "Connection": "framework.endpoints",
     "DeviceError": "dataplane.errors",
     "Handler": "framework.handler",
+    "Kind": "framework.completions",
     "Limits": "dataplane.limits",
+    "Listener": "framework.endpoints",
     "LwSocket": "framework.lwsocket",
     "Reason": "dataplane.events",
     "Server": "framework.server",

@@ -7,7 +7,8 @@ host.advance(1.0)
 assert client.recv() == b"x"
 """
 
+from mpserve.testing.channel_host import ChannelHost
 from mpserve.testing.client import Client
 from mpserve.testing.host import Host
 
-__all__ = ["Client", "Host"]
+__all__ = ["ChannelHost", "Client", "Host"]

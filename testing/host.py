@@ -24,6 +24,8 @@ class Host:
     `loss` (`burst` frames in a row on average), `duplication`, `reordering` and `corrupt` are shares (0 to 1) of frames,
     `delay` and `jitter` are seconds, `rate` is bit/s, `path_mtu` bytes: `docs/impair.md` says what each does.
 
+    With port 0 the handler listens nowhere.
+
     Keyword arguments that Limits knows (max_connections, sndbuf_bytes ...) are the core's bounds.
     """
 
@@ -65,7 +67,7 @@ class Host:
             handler,
             self._wire,
             ip=ip,
-            listen=[("", port)],
+            listen=[("", port)] if port else [],
             limits=Limits(**limits),
             idle_spin_us=0,
             log=log,
@@ -111,11 +113,15 @@ class Host:
         self.settle()
         while self.now < until:
             self.record.now = min(int(until * 1e6 + 0.5), int(self.record.now) + int(STEP_SECONDS * 1e6))
-            for client in (*self._clients.values(), *self._accepted.values()):
-                client.tick(self.now)
+            self.tick_clients()
             self.settle()
             if self.now >= until - 1e-9:
                 break
+
+    def tick_clients(self) -> None:
+        """Tell the clients what time it is."""
+        for client in (*self._clients.values(), *self._accepted.values()):
+            client.tick(self.now)
 
     def settle(self) -> None:
         """Let everything that can happen now happen."""

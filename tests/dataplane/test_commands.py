@@ -6,7 +6,7 @@ from peer import Peer, pattern
 from mpserve.dataplane.events import Command, Event
 from mpserve.dataplane.layout import COMMAND_ROWS
 
-OF_A_HANDLE = [op for op in Command if op != Command.ACCEPT]
+OF_A_HANDLE = [op for op in Command if op not in (Command.ACCEPT, Command.STOP_LISTENING)]
 
 
 @pytest.mark.parametrize("op", OF_A_HANDLE)
