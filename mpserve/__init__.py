@@ -10,7 +10,10 @@ from typing import Any as _Any
 if TYPE_CHECKING:
     from mpserve.dataplane.errors import DeviceError, SetupError
     from mpserve.dataplane.events import Reason
+    from mpserve.dataplane.jit import compiled
     from mpserve.dataplane.limits import Limits
+    from mpserve.framework.codec import NOT_A_NUMBER, Codec, Fixed, LengthPrefixed, Lines
+    from mpserve.framework.compiled_handler import CompiledHandler
     from mpserve.framework.errors import Closed
     from mpserve.framework.handler import Handler
     from mpserve.framework.lwsocket import LwSocket
@@ -19,28 +22,42 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "NOT_A_NUMBER",
     "Closed",
+    "Codec",
+    "CompiledHandler",
     "DeviceError",
+    "Fixed",
     "Handler",
+    "LengthPrefixed",
     "Limits",
+    "Lines",
     "LwSocket",
     "Reason",
     "Server",
     "SetupError",
     "Worker",
+    "compiled",
     "run",
 ]
 
 _HOMES = {
+    "NOT_A_NUMBER": "framework.codec",
     "Closed": "framework.errors",
+    "Codec": "framework.codec",
+    "CompiledHandler": "framework.compiled_handler",
     "DeviceError": "dataplane.errors",
+    "Fixed": "framework.codec",
     "Handler": "framework.handler",
+    "LengthPrefixed": "framework.codec",
     "Limits": "dataplane.limits",
+    "Lines": "framework.codec",
     "LwSocket": "framework.lwsocket",
     "Reason": "dataplane.events",
     "Server": "framework.server",
     "SetupError": "dataplane.errors",
     "Worker": "framework.worker",
+    "compiled": "dataplane.jit",
     "run": "framework.server",
 }
 
