@@ -50,7 +50,9 @@ from mpserve.framework.requests import body_range
 from mpserve.framework.residues import NO_RESIDUE, drop_residue, pool_at
 from mpserve.framework.values import make_view
 
-HEAD = np.dtype([(name, "i8") for name in "rows row_bytes pool errors".split()])  # before the handler's own fields
+HEAD = np.dtype(
+    [(name, "i8") for name in "rows row_bytes pool errors event waits".split()]
+)  # before the handler's own fields
 head_at = record_at(HEAD)
 _ROW_WORDS = ROW.itemsize // 8
 
@@ -71,18 +73,30 @@ def entry(core_address, state_address):
     """Call back for each event; then data that was not taken goes back to the stack."""
     core = core_at(core_address)
     head = head_at(state_address)
-    waits = 0
-    for i in range(core.event_count):
-        address = head.rows + event_slot(core, i) * head.row_bytes
+    head.event = head.waits = 0
+    while head.event < core.event_count:
         try:
-            waits += handle_event(core, core_address, state_address, address, i)
+            handle_events(core, core_address, head, state_address)
         except Exception:
             report()
             head.errors += 1
-            give_up(address, OP_ABORT)
-    if waits > 0:
+            give_up(head.rows + event_slot(core, head.event) * head.row_bytes, OP_ABORT)
+            head.event += 1
+    if head.waits > 0:
         return_data(core, head)
     return 0
+
+
+def handle_events(core, core_address, head, state_address):
+    """The events from `head.event` on."""
+    for i in range(head.event, core.event_count):
+        head.event = i
+        address = head.rows + event_slot(core, i) * head.row_bytes
+        if event_kind(core, i) == READ:
+            head.waits += handle_read(core, state_address, row_at(address), address, i)
+        else:
+            head.waits += handle_event(core, core_address, state_address, address, i)
+    head.event = core.event_count
 
 
 def _log_exception():
@@ -98,11 +112,9 @@ report = _say_nothing if JIT else _log_exception
 
 
 def handle_event(core, core_address, state_address, address, i):
-    """One event: how many of data and EOF it leaves to be given again."""
+    """An event other than READ: 1 if it is an EOF that has to wait."""
     kind = event_kind(core, i)
     row = row_at(address)
-    if kind == READ:
-        return handle_read(core, state_address, row, address, i)
     me, conn = make_handler(state_address), make_connection(address)
     if kind == ACCEPT:
         begin_row(

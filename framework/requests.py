@@ -19,11 +19,11 @@ OUT_COLUMNS = 2
 parse: Any = None
 
 
-def bound(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
-    """A compiled copy of a plain function, with these names in place of its globals."""
+def bound(function: Callable[..., Any], *, inline: bool = False, **names: Any) -> Callable[..., Any]:
+    """A compiled copy of a plain function, with these names in place of its globals; part of its caller if `inline`."""
     assert isinstance(function, FunctionType)
     made = FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__, function.__defaults__)
-    return inner(made)
+    return inner(made, inline)
 
 
 def next_request(pool, row, start, end):
