@@ -31,7 +31,10 @@ _ENDED = -1  # residue_complete of a connection whose stream is BAD
 
 PART = np.dtype([(name, "i4") for name in "residue residue_length residue_complete unused".split()])
 PASS = np.dtype(
-    [(name, "i8") for name in "pool parts rows row_count event position joined joined_bytes joined_used".split()]
+    [
+        (name, "i8")
+        for name in "pool parts rows row_count events event position payload joined joined_bytes joined_used".split()
+    ]
 )
 _PART_BYTES = PART.itemsize
 
@@ -41,11 +44,14 @@ next_request: Any = None  # what a copy of `make_rows` is given
 
 
 def make_rows(core_address, pass_address):
-    """Rows from where the last pass ended, ROWS at most: how many. `event` is the batch's length when all is done."""
+    """Rows from where the last pass ended, ROWS at most: how many. `event` is `events` when all is done.
+
+    The batch's length is Python's: the core's own count is the standby's to change while Python is away.
+    """
     core = core_at(core_address)
     now = pass_at(pass_address)
     now.row_count = now.joined_used = 0
-    while now.event < core.event_count and now.row_count < ROWS:
+    while now.event < now.events and now.row_count < ROWS:
         i = now.event
         kind, slot = event_kind(core, i), event_slot(core, i)
         part = part_at(now.parts + _PART_BYTES * slot)
@@ -80,7 +86,7 @@ def split(core, now, part, slot, start, end):
         first, last = body_range(columns, consumed)
         if part.residue == NO_RESIDUE:
             add_row(now, READ, slot, request - core.arena + first, request - core.arena + last)
-        elif not join(core, now, slot, request + first, last - first):
+        elif not join(now, slot, request + first, last - first):
             part.residue_complete = consumed
             return False
         else:
@@ -90,12 +96,12 @@ def split(core, now, part, slot, start, end):
 
 
 @inner
-def join(core, now, slot, address, length):
+def join(now, slot, address, length):
     """Put a request behind the payload; False if there is no room until Python has taken what is there."""
     if now.joined_used + length > now.joined_bytes:
         return False
     copy(now.joined + now.joined_used, address, length)
-    start = core.arena_used + now.joined_used
+    start = now.payload + now.joined_used
     now.joined_used += length
     add_row(now, READ, slot, start, start + length)
     return True
@@ -144,9 +150,9 @@ class RequestBatch:
         now.parts, now.rows, now.joined = (a.ctypes.data for a in (self._parts, self._table, self._joined))
         self._call = functools.partial(codec_unit(codec).call, core.address, self._pass.ctypes.data)
         self._now: Any = memoryview(self._pass.view(np.int64))  # type: ignore[arg-type]
-        self._event, self._position, self._joined_used = (
+        self._events, self._event, self._position, self._payload, self._joined_used = (
             PASS.fields[name][1] // 8  # type: ignore[index]
-            for name in ("event", "position", "joined_used")
+            for name in ("events", "event", "position", "payload", "joined_used")
         )
         words: Any = memoryview(self._table.view(np.uint8)).cast("q")  # type: ignore[arg-type]
         self._columns = [words[first : first + ROWS] for first in range(0, 4 * ROWS, ROWS)]
@@ -155,6 +161,7 @@ class RequestBatch:
     def passes(self, events: int, payload: bytes) -> Iterator[tuple[Iterator[tuple[int, int, int, int]], bytes]]:
         """Rows, and the bytes that they are ranges of, until the batch is through."""
         now = self._now
+        now[self._events], now[self._payload] = events, len(payload)
         now[self._event] = now[self._position] = 0
         while now[self._event] < events:
             count = self._call()
