@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.generator import SERVER
 from benchmarks.memif_clients import PORT
 from mpserve.apps.echo import Echo
-from mpserve.apps.echo_compiled import echo
+from mpserve.apps.echo_compiled import CompiledEcho
 from mpserve.dataplane.commands import commands
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.egress import egress
@@ -33,7 +33,7 @@ from mpserve.framework.worker import Worker
 from mpserve.testing.stack import connect_units, listen
 
 KINDS = ("raw", "compiled", "on_data", "on_batch")
-UNITS = (ingress, egress, commands, timers, turn, echo)
+UNITS = (ingress, egress, commands, timers, turn, CompiledEcho.unit)
 TURN_US = 50_000  # how often a compiled loop is left, to see signals
 
 
@@ -97,7 +97,7 @@ def serve_compiled(kind: str, device: Device, counters: Path | None) -> None:
     connect_units(core)
     attach(core, device)
     listen(core, PORT)
-    core.record.handler = echo.address
+    CompiledEcho().install(core)
     say_ready(device)
     run_compiled(raw_echo if kind == "raw" else turn, core, lambda: not stopped)
 

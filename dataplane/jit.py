@@ -54,6 +54,14 @@ def compiled(function: Callable) -> Callable:
     return numba.njit(**OPTIONS)(function) if JIT else function
 
 
+INNER_OPTIONS = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def inner(function: Callable, inline: bool = False) -> Callable:
+    """`compiled`, for what only compiled code calls: half the time to compile it. `inline` makes it part of its caller."""
+    return numba.njit(**INNER_OPTIONS, forceinline=inline)(function) if JIT else function
+
+
 def cache_root() -> Path:
     """Where compiled units are kept: $MPSERVE_CACHE_DIR, else mpserve/ in the user's cache folder."""
     given = os.environ.get("MPSERVE_CACHE_DIR")
@@ -195,6 +203,22 @@ class Unit:
         folders = sorted(cache_root().glob(f"{self.name}-*"), key=lambda f: f.stat().st_mtime, reverse=True)
         for folder in folders[12:]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(eq=False)
+class BoundUnit(Unit):
+    """A unit made when it is wanted, from a function of ours that calls functions given to it: a handler's, a codec's.
+
+    `facts` are what else its code depends on than the sources that `function` reaches.
+    """
+
+    facts: str
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        ours = digest(Path(self.function.__code__.co_filename))
+        given = hashlib.sha256(f"{ours} {self.facts}".encode()).hexdigest()[:20]
+        return cache_root() / f"{self.name}-{given}"
 
 
 UNITS: dict[str, Unit] = {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mpserve.framework.codec import Codec
+
 if TYPE_CHECKING:
     from mpserve.dataplane.events import Reason
     from mpserve.framework.lwsocket import LwSocket
@@ -22,6 +24,10 @@ class Handler:
 
     scheme: ClassVar[str] = "tcp"  # of the URL that the server prints
     default_port: ClassVar[int] = 7  # where it listens unless told otherwise
+    codec: ClassVar[Codec | None] = (
+        None  # parses requests, which `on_data` and `on_batch` get in place of bytes as they come
+    )
+    is_compiled: ClassVar[bool] = False  # whether the loop calls it without Python
 
     def __init__(self, **options: Any) -> None:
         """Options by name, each of the type that its annotation asks for. Raises TypeError for one there isn't."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mpserve.framework.handler import Handler
 
 ENTRY_POINTS = "mpserve.apps"
+_FRAMEWORK = "mpserve.framework."  # Handler and its kinds are handlers of nothing
 CALLBACKS = (
     "on_start on_stop on_accept on_connect on_data on_eof on_writable on_timeout on_close on_message on_batch".split()
 )
@@ -76,7 +77,7 @@ def _put_first_on_path(folder: str) -> None:
 
 def _import_error(target: str, error: BaseException) -> BaseException:
     """What the user's module raised, as one line with the place in it."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | SetupError):
         return error
     if isinstance(error, SyntaxError):
         return SetupError(f"can't import {target}: {error.filename}, line {error.lineno}: {error.msg}")
@@ -111,7 +112,7 @@ def _no_handler(where: str) -> str:
 def _is_handler(found: Any) -> bool:
     from mpserve.framework.handler import Handler
 
-    return isinstance(found, type) and issubclass(found, Handler) and found is not Handler
+    return isinstance(found, type) and issubclass(found, Handler) and not found.__module__.startswith(_FRAMEWORK)
 
 
 def _handlers_in(module: ModuleType) -> dict[str, type[Handler]]:

@@ -217,6 +217,10 @@ def _try_out(handler: type[Handler], options: Mapping[str, Any]) -> None:
         raise
     except Exception as error:
         raise SetupError(f"{handler.__name__} can't be made: {type(error).__name__}: {error}") from error
+    if handler.codec is not None and not handler.is_compiled:
+        from mpserve.framework.request_batch import compile_codec
+
+        compile_codec(handler.codec)
 
 
 def _print(line: str) -> None:

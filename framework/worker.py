@@ -14,18 +14,34 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from mpserve.dataplane.errors import DeviceError, SetupError
-from mpserve.dataplane.events import ACCEPT, CLOSED, CONNECT, EOF, READ, SLOT_BITS, SLOT_MASK, WRITABLE, Reason
+from mpserve.dataplane.events import (
+    ACCEPT,
+    CLOSED,
+    CONNECT,
+    EOF,
+    READ,
+    SLOT_BITS,
+    SLOT_MASK,
+    WRITABLE,
+    Command,
+    Reason,
+)
 from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.jit import CHECKS
 from mpserve.dataplane.layout import BLOCK_BYTES, NEVER, Core
 from mpserve.dataplane.limits import DEFAULTS, Limits
+from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
 from mpserve.framework import socket_options
+from mpserve.framework.compiled_handler import CompiledHandler
 from mpserve.framework.core_channel import IDLE, CoreChannel
 from mpserve.framework.handler import Handler
 from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
 from mpserve.framework.machine import Machine
 from mpserve.framework.record import Recorder
+from mpserve.framework.request_batch import BAD_REQUEST, RequestBatch
 from mpserve.framework.standby import Standby
 from mpserve.framework.timers import Timer, Timers
 
@@ -106,8 +122,17 @@ class Worker:
         self._idle_poll = self._make_poll(device.wait_fds)
         self.handler_errors = 0
         self._batch = getattr(handler, "on_batch", None)
+        self._requests: RequestBatch | None = None
+        self._install(handler)
         if self._batch is not None and type(handler).on_data is not Handler.on_data:
             raise SetupError(f"{type(handler).__name__} defines both on_data and on_batch: keep one of them")
+
+    def _install(self, handler: Handler) -> None:
+        """A compiled handler into the loop; a codec before a Python one."""
+        if isinstance(handler, CompiledHandler):
+            handler.install(self.memory)
+        elif handler.codec is not None:
+            self._requests = RequestBatch(self.memory, handler.codec)
 
     @property
     def memory(self) -> Core:
@@ -186,10 +211,7 @@ class Worker:
 
     def drain(self, seconds: float = 0.2) -> None:
         """Close every connection and give their last frames a little time to leave."""
-        for sock in filter(None, self._sockets):
-            sock.close()
-        for endpoint in self.endpoints.values():
-            endpoint.finish()
+        self._close_all()
         until = time.monotonic() + seconds
         self.memory.record.idle_spin_us = 0  # come back whenever nothing happens
         while True:
@@ -200,8 +222,23 @@ class Worker:
             if time.monotonic() > until or not owed:
                 break
 
+    def _close_all(self) -> None:
+        for sock in filter(None, self._sockets):
+            sock.close()
+        for endpoint in self.endpoints.values():
+            endpoint.finish()
+        if self.handler.is_compiled:
+            self.memory.record.handler = 0  # no callback follows `on_stop`
+            tcbs = self.memory.arrays["tcbs"]
+            for slot in np.flatnonzero(tcbs.state != STATE_CLOSED):
+                self.channel.command(Command.CLOSE, int(tcbs[slot].generation) << SLOT_BITS | int(slot))
+
     def close(self) -> None:
         """Give the core's memory back; `run` has returned."""
+        if isinstance(self.handler, CompiledHandler):
+            self.handler.uninstall(self.memory)
+        if self._requests is not None:
+            self._requests.close()
         if self.faulty_wire is not None:
             self.log.info("the faulty wire: %s", self.faulty_wire)
         self.channel.close()
@@ -270,10 +307,15 @@ class Worker:
         """The callbacks of a batch. After an exception, the batch goes on with the next event."""
         channel = self.channel
         blob = channel.payload()
-        rows = channel.events(count)
         dispatch = self._dispatch_rows if self._batch is None else self._dispatch_batch
-        while not dispatch(rows, blob):
-            pass
+        if self._requests is None:
+            rows = channel.events(count)
+            while not dispatch(rows, blob):
+                pass
+            return
+        for rows, joined in self._requests.passes(count, blob):
+            while not dispatch(rows, joined):
+                pass
 
     def _dispatch_rows(self, rows: Any, blob: bytes) -> bool:
         """Call back for each event; False if one raised, the rest of `rows` still to come."""
@@ -354,7 +396,9 @@ class Worker:
         sock = self._sockets[slot] or self._closing.get(slot)
         if sock is None:
             return
-        if kind == WRITABLE:
+        if kind == BAD_REQUEST:
+            sock.close()
+        elif kind == WRITABLE:
             if sock._drained():
                 handler.on_writable(sock)
         elif kind == CONNECT:
@@ -453,8 +497,11 @@ class Worker:
         counters = self.memory.counters
         found = {name: int(counters[name]) for name in counters.dtype.names}
         faults = self.faulty_wire.counters if self.faulty_wire is not None else {}
+        requests = self._requests.counters if self._requests is not None else {}
+        if isinstance(self.handler, CompiledHandler):
+            self.handler_errors, requests = self.handler.errors, self.handler.counters
         own = {"handler_errors": self.handler_errors, "slow_callbacks": self._standby.slow_callbacks}
-        return found | faults | own
+        return found | faults | requests | own
 
     def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
         """Begin a connection to (IPv4 address, port). `on_connect` follows, or `on_close` with the reason if it can't be had.
@@ -462,6 +509,10 @@ class Worker:
         What is written before is sent when the connection is there. Raises OSError for what can't even begin: no route, no
         free port, the table full; and SetupError if the address is not an IPv4 address.
         """
+        if self.handler.is_compiled:
+            raise SetupError(
+                f"{type(self.handler).__name__} is compiled, and such handlers don't connect: use a Handler"
+            )
         handle = self.channel.connect(address[0], address[1], source_port)
         sock = self._make_socket(handle & SLOT_MASK, handle)
         sock.cookie = cookie

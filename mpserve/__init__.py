@@ -10,10 +10,13 @@ from typing import Any as _Any
 if TYPE_CHECKING:
     from mpserve.dataplane.errors import DeviceError, SetupError
     from mpserve.dataplane.events import Reason
+    from mpserve.dataplane.jit import compiled
     from mpserve.dataplane.limits import Limits
     from mpserve.framework.channel import Channel
     from mpserve.framework.completions import Completion, Kind
     from mpserve.framework.endpoints import Connection, Listener
+    from mpserve.framework.codec import NOT_A_NUMBER, Codec, Fixed, LengthPrefixed, Lines
+    from mpserve.framework.compiled_handler import CompiledHandler
     from mpserve.framework.errors import Closed
     from mpserve.framework.handler import Handler
     from mpserve.framework.lwsocket import LwSocket
@@ -22,38 +25,52 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "NOT_A_NUMBER",
     "Channel",
     "Closed",
+    "Codec",
+    "CompiledHandler",
     "Completion",
     "Connection",
     "DeviceError",
+    "Fixed",
     "Handler",
     "Kind",
+    "LengthPrefixed",
     "Limits",
+    "Lines",
     "Listener",
     "LwSocket",
     "Reason",
     "Server",
     "SetupError",
     "Worker",
+    "compiled",
     "run",
 ]
 
 _HOMES = {
+    "NOT_A_NUMBER": "framework.codec",
     "Channel": "framework.channel",
     "Closed": "framework.errors",
+    "Codec": "framework.codec",
+    "CompiledHandler": "framework.compiled_handler",
     "Completion": "framework.completions",
     "Connection": "framework.endpoints",
     "DeviceError": "dataplane.errors",
+    "Fixed": "framework.codec",
     "Handler": "framework.handler",
     "Kind": "framework.completions",
+    "LengthPrefixed": "framework.codec",
     "Limits": "dataplane.limits",
+    "Lines": "framework.codec",
     "Listener": "framework.endpoints",
     "LwSocket": "framework.lwsocket",
     "Reason": "dataplane.events",
     "Server": "framework.server",
     "SetupError": "dataplane.errors",
     "Worker": "framework.worker",
+    "compiled": "dataplane.jit",
     "run": "framework.server",
 }
 

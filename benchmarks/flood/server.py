@@ -12,7 +12,7 @@ from benchmarks.flood.drop import DROP, drop_rx, drop_tx, put_between
 from benchmarks.generator import SERVER
 from benchmarks.memif_clients import PORT
 from benchmarks.memif_servers import UNITS, attach, run_compiled, say_ready
-from mpserve.apps.echo_compiled import echo
+from mpserve.apps.echo_compiled import CompiledEcho
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.layout import COUNTERS, make_core
@@ -29,7 +29,7 @@ def serve(device: Device, counters: Path, drop: Path) -> None:
     attach(core, device)
     put_between(core, np.memmap(drop, DROP, "r+", shape=(1,)))
     listen(core, PORT)
-    core.record.handler = echo.address
+    CompiledEcho().install(core)
     say_ready(device)
     run_compiled(turn, core, lambda: not stopped)
 

@@ -37,6 +37,20 @@ def keep_unread(core, conn, address, length):
 
 
 @compiled
+def put_back(core, conn, address, length):
+    """Put delivered data back before what is unread; how many bytes found room."""
+    head, tail = conn.rcv_head, conn.rcv_tail
+    conn.rcv_head = conn.rcv_tail = NO_BLOCK
+    put = keep_unread(core, conn, address, length)
+    if conn.rcv_tail == NO_BLOCK:
+        conn.rcv_head, conn.rcv_tail = head, tail
+    elif head != NO_BLOCK:
+        block_at(core, conn.rcv_tail).next = head
+        conn.rcv_tail = tail
+    return put
+
+
+@compiled
 def take_unread(core, conn, to, room):
     """Move up to `room` bytes of unread data to `to`; how many."""
     taken = 0

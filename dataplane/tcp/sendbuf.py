@@ -27,6 +27,27 @@ def append(core, tcb, address, length):
 
 
 @compiled
+def reserve(core, tcb, length):
+    """The address of `length` contiguous bytes behind the end, BLOCK_BYTES at most; 0 if there is no block for them.
+
+    What is written there is nothing yet: `commit` makes it part of the buffer, before anything else is appended.
+    """
+    tail = tcb.snd_tail
+    if tail == NO_BLOCK or BLOCK_BYTES - block_at(core, tail).end < length:
+        tail = _grow(core, tcb)
+        if tail == NO_BLOCK:
+            return 0
+    return block_address(core, tail) + block_at(core, tail).end
+
+
+@compiled
+def commit(core, tcb, length):
+    """Make the first `length` bytes of what was reserved part of the buffer."""
+    block_at(core, tcb.snd_tail).end += length
+    tcb.snd_queued += length
+
+
+@compiled
 def _grow(core, tcb):
     index = take_block(core)
     if index != NO_BLOCK:

@@ -72,3 +72,47 @@ def test_work_in_a_thread(mpserve_host: Any) -> None:
             reply = client.recv()
             time.sleep(0.001)
         assert reply == word.upper()
+
+
+def test_a_codec(mpserve_host: Any) -> None:
+    host = mpserve_host(names_of(block_with("class Shout"))["Shout"]())
+    client = host.connect()
+    for piece in (b"ab", b"c\nde\r\n", b"f"):
+        client.send(piece)
+        host.settle()
+    assert client.recv() == b"ABC\nDE\n"
+
+
+def test_a_codec_of_ones_own(mpserve_host: Any) -> None:
+    records = names_of(block_with("class Records"))["Records"]
+    handler = type(
+        "Backwards", (mpserve.Handler,), {"codec": records(), "on_data": lambda _, sock, data: sock.write(data[::-1])}
+    )
+    host = mpserve_host(handler())
+    client = host.connect()
+    for byte in b"\x03abc\x01d\x00":
+        client.send(bytes([byte]))
+        host.settle()
+    assert client.recv() == b"cbad" and client.eof
+
+
+def test_a_compiled_handler(mpserve_host: Any) -> None:
+    handler = names_of(block_with("class Counter"))["Counter"](step=10)
+    host = mpserve_host(handler)
+    one, two = host.connect(), host.connect()
+    one.send(b"a\nb\n")
+    host.settle()
+    two.send(b"c\n")
+    host.settle()
+    assert one.recv() == b"1 of 10\n2 of 20\n" and two.recv() == b"1 of 30\n"
+    assert handler._total == 30
+
+
+def test_every_method_of_a_range_and_of_a_connection_is_on_the_page() -> None:
+    from mpserve.framework import compiled_connection, views
+
+    page = PAGE.read_text()
+    for name in compiled_connection.METHODS:
+        assert f"conn.{name}(" in page
+    for name in views.METHODS:
+        assert f"data.{name}(" in page or f"room.{name}(" in page or f"`data.{name}" in page
