@@ -82,6 +82,7 @@ class Listener(_Face):
     """An address and port of the stack to listen on, as asyncio's Server takes a listening socket."""
 
     def __init__(self, worker: LoopWorker, address: str, port: int) -> None:
+        """`address` is what `getsockname` tells: the stack's, or 0.0.0.0 if any was asked for."""
         self._worker, self.address, self.port = worker, address, worker.reserve_port(port)
         self.number = -1  # of the stack's listener, while it listens
 

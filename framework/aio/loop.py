@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
-import errno
 import selectors
 import socket
 import weakref
@@ -17,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mpserve.framework.aio.faces import Listener
+from mpserve.framework.aio.joined import Joined
 from mpserve.framework.aio.transport import LwTransport, Pending
 from mpserve.framework.aio.worker import LoopWorker
 from mpserve.framework.lwsocket import LwSocket
@@ -44,7 +44,7 @@ class Loop(asyncio.SelectorEventLoop):
         self._stack = StackSelector()
         self._stack.worker = worker
         self.worker, self._on_close = worker, on_close
-        self._joined: weakref.WeakKeyDictionary[socket.socket, Pending] = weakref.WeakKeyDictionary()
+        self._joined: weakref.WeakKeyDictionary[socket.socket, Joined] = weakref.WeakKeyDictionary()
         super().__init__(self._stack)
         worker.loop = self
         worker.watch(self._stack.fileno())
@@ -90,7 +90,8 @@ class Loop(asyncio.SelectorEventLoop):
         if not ours:
             return await super().create_server(protocol_factory, host, port, **settings)
         _check_tls(settings)
-        sockets: list[Any] = [Listener(self.worker, self.worker.address, int(port or 0))]
+        address = "0.0.0.0" if any(name in ANY for name in ours) else self.worker.address
+        sockets: list[Any] = [Listener(self.worker, address, int(port or 0))]
         try:
             if others:
                 kernel = await super().create_server(
@@ -208,11 +209,9 @@ class Loop(asyncio.SelectorEventLoop):
         return pending
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """As asyncio's; a TCP socket to a host that the stack has a route for is joined to a connection of the stack, which
-        `create_connection(sock=sock)` takes over."""
+        """As asyncio's; a TCP socket to a host that the stack has a route for is joined to a connection of the stack."""
         if sock.family == socket.AF_INET and sock.type == socket.SOCK_STREAM and self._is_routed(address):
-            pending = await self._open(address)
-            self._joined[sock] = pending
+            self._joined[sock] = Joined(self, sock, await self._open(address))
             return
         await super().sock_connect(sock, address)
 
@@ -223,29 +222,32 @@ class Loop(asyncio.SelectorEventLoop):
             return False
 
     def _create_connection_transport(self, sock: Any, *rest: Any, **more: Any) -> Coroutine[Any, Any, Any]:
-        if isinstance(sock, socket.socket) and sock in self._joined:
-            kernel_socket, sock = sock, self._joined.pop(sock)
-            kernel_socket.close()
+        joined = self._joined_to(sock)
+        if joined is not None:
+            del self._joined[sock]
+            sock.close()
+            sock = joined.take_over()
         return super()._create_connection_transport(sock, *rest, **more)  # type: ignore[misc, no-any-return]
 
-    def _refuse_joined(self, sock: Any) -> None:
-        if sock in self._joined:
-            raise OSError(
-                errno.EOPNOTSUPP,
-                "this socket is joined to a connection of the stack: pass it to create_connection(sock=...)",
-            )
+    def _joined_to(self, sock: Any) -> Joined | None:
+        return self._joined.get(sock) if isinstance(sock, socket.socket) else None
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
-        self._refuse_joined(sock)
-        return await super().sock_recv(sock, n)
+        joined = self._joined_to(sock)
+        return await (joined.recv(n) if joined is not None else super().sock_recv(sock, n))
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
-        self._refuse_joined(sock)
-        return await super().sock_recv_into(sock, buf)
+        joined = self._joined_to(sock)
+        return await (joined.recv_into(buf) if joined is not None else super().sock_recv_into(sock, buf))
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
-        self._refuse_joined(sock)
-        await super().sock_sendall(sock, data)
+        joined = self._joined_to(sock)
+        await (joined.sendall(data) if joined is not None else super().sock_sendall(sock, data))
+
+    async def _sock_sendfile_native(self, sock: socket.socket, *rest: Any) -> Any:
+        if self._joined_to(sock) is not None:
+            raise asyncio.SendfileNotAvailableError("the stack sends no files by itself")
+        return await super()._sock_sendfile_native(sock, *rest)  # type: ignore[misc]
 
     # -- transports
 
