@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Joined:
-    """Closed when `sock` is collected, for nobody tells when it is closed."""
+    """Closed with `sock`: when the loop finds it closed, or when it is collected."""
 
     def __init__(self, loop: Loop, sock: socket.socket, pending: Pending) -> None:
         self._loop, self._pending = loop, pending
@@ -30,6 +30,14 @@ class Joined:
         """The connection, for a transport."""
         self._at_end.detach()
         return self._pending
+
+    def close(self) -> None:
+        """Send what was written, then FIN."""
+        self._at_end.detach()
+        if self._streams is not None:
+            self._streams[1].close()
+        else:
+            self._pending.sock.close()
 
     def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._streams is None:

@@ -32,6 +32,8 @@ class StackSelector(selectors.DefaultSelector):
     turns = True  # a virtual host makes the turns itself
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.worker.loop._joined:
+            self.worker.loop.close_dropped()
         if self.turns:
             self.worker.turn_within(timeout)
         return super().select(0)
@@ -209,10 +211,14 @@ class Loop(asyncio.SelectorEventLoop):
         return pending
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """As asyncio's; a TCP socket to a host that the stack has a route for is joined to a connection of the stack."""
+        """As asyncio's; a TCP socket to a host that the stack has a route for is joined to a connection of the stack, unless it
+        is bound to an address of the kernel's."""
         if sock.family == socket.AF_INET and sock.type == socket.SOCK_STREAM and self._is_routed(address):
-            self._joined[sock] = Joined(self, sock, await self._open(address))
-            return
+            self._require_nonblocking(sock)
+            bound, port = sock.getsockname()
+            if bound == "0.0.0.0":
+                self._joined[sock] = Joined(self, sock, await self._open(address, port))
+                return
         await super().sock_connect(sock, address)
 
     def _is_routed(self, address: Any) -> bool:
@@ -230,7 +236,19 @@ class Loop(asyncio.SelectorEventLoop):
         return super()._create_connection_transport(sock, *rest, **more)  # type: ignore[misc, no-any-return]
 
     def _joined_to(self, sock: Any) -> Joined | None:
-        return self._joined.get(sock) if isinstance(sock, socket.socket) else None
+        joined = self._joined.get(sock) if isinstance(sock, socket.socket) else None
+        if joined is not None:
+            self._require_nonblocking(sock)
+        return joined
+
+    def _require_nonblocking(self, sock: socket.socket) -> None:
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+
+    def close_dropped(self) -> None:
+        """Close the connections whose joined sockets have been closed: nobody tells of that."""
+        for sock in [sock for sock in self._joined if sock.fileno() < 0]:
+            self._joined.pop(sock).close()
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         joined = self._joined_to(sock)

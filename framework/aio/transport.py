@@ -331,6 +331,7 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
         finally:
             if self._empty_waiter is not None and not self._empty_waiter.done():
                 self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+            self._protocol = None  # whoever still holds the transport holds no more than that
             server, self._server = self._server, None
             if server is not None:
                 _detach(server, self)

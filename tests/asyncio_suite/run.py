@@ -176,6 +176,7 @@ def main(wanted: list[str]) -> int:
     socket.socket.bind, socket.socket.connect = bind, connect  # type: ignore[method-assign, assignment]
     signal.signal(signal.SIGALRM, too_long)
     warnings.simplefilter("ignore")
+    make_loop().close()  # what takes its time the first time
     socket_helper.HOST = socket_helper.HOSTv4 = KERNEL
     for name in ("utils", "functional"):
         load(name)
