@@ -49,7 +49,8 @@ class Stream:
 
     def abort(self) -> None:
         """Send RST at once; what wasn't sent is lost."""
-        self.writer.transport.abort()
+        transport: Any = self.writer.transport
+        transport.reset()
 
     @property
     def peername(self) -> tuple[str, int]:

@@ -81,7 +81,7 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
     """A connection of our stack as asyncio has it.
 
     The write buffer is what the stack's send buffer has no room for. `connection_lost` follows `close` when that is
-    empty; the stack goes on to deliver what it holds. `abort` sends RST. While reading is paused, and until the
+    empty; the stack goes on to deliver what it holds. While reading is paused, and until the
     one who opened the connection has seen it, events are held back, in order.
     """
 
@@ -308,6 +308,12 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
             self._loop.call_soon(self._connection_lost, None)
 
     def abort(self) -> None:
+        """As asyncio's: the write buffer is lost; what the stack has taken is sent, and FIN."""
+        self._force_close(None)
+
+    def reset(self) -> None:
+        """Send RST at once; what wasn't sent is lost."""
+        self._sock.abort()
         self._force_close(None)
 
     def _fatal_error(self, error: BaseException, message: str = "Fatal error on transport") -> None:
@@ -320,7 +326,8 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
         if self._lost:
             return
         self._closing = self._lost = True
-        self._sock.abort()
+        self._sock._backlog, self._sock._backlog_bytes = None, 0
+        self._sock.close()
         self._loop.call_soon(self._connection_lost, error)
 
     def _connection_lost(self, error: BaseException | None) -> None:

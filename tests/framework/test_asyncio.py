@@ -155,11 +155,18 @@ def test_close_waits_for_the_write_buffer(make_bench):
     assert client.recv() == b"y" * 200_000 and client.eof
 
 
-def test_abort_resets(bench):
+def test_abort_drops_the_write_buffer_and_reset_resets(make_bench):
+    bench = make_bench(sndbuf_bytes=16384)
     protocol, client = bench.accept()
+    protocol.transport.write(b"z" * 100_000)
     protocol.transport.abort()
+    bench.host.advance(1.0)
+    assert protocol.seen == ["made", "pause", ("lost", type(None))]
+    assert 0 < len(client.recv()) < 100_000 and client.eof and not client.was_reset
+    other = bench.host.connect(80)
+    bench.protocols[-1].transport.reset()
     bench.host.settle()
-    assert protocol.seen == ["made", ("lost", type(None))] and client.was_reset
+    assert bench.protocols[-1].seen == ["made", ("lost", type(None))] and other.was_reset
 
 
 def test_a_reset_is_a_connection_reset_error(bench):
@@ -187,7 +194,7 @@ def test_writes_of_every_kind_arrive_in_order_and_others_are_refused(bench):
         protocol.transport.write("text")
 
 
-def test_an_exception_in_a_callback_resets_that_connection_only(bench):
+def test_an_exception_in_a_callback_closes_that_connection_only(bench):
     reported = []
     bench.loop.set_exception_handler(lambda loop, context: reported.append(context))
 
@@ -202,7 +209,7 @@ def test_an_exception_in_a_callback_resets_that_connection_only(bench):
     bad_client.send(b"raise")
     good_client.send(b"fine")
     bench.host.settle()
-    assert bad.seen == ["made", ("lost", RuntimeError)] and bad_client.was_reset
+    assert bad.seen == ["made", ("lost", RuntimeError)] and bad_client.eof
     assert bench.protocols[-1].seen == ["made", b"fine"]
     assert [context["message"] for context in reported] == ["Fatal error: protocol.data_received() call failed."]
 
@@ -350,7 +357,7 @@ def test_an_empty_buffer_is_fatal(bench):
     protocol, client = bench.accept(Empty)
     client.send(b"x")
     bench.host.settle()
-    assert protocol.lost and client.was_reset
+    assert protocol.lost and client.eof
 
 
 # -- servers
