@@ -50,6 +50,7 @@ class Loop(asyncio.SelectorEventLoop):
         super().__init__(self._stack)
         worker.loop = self
         worker.watch(self._stack.fileno())
+        worker.start_standby()
 
     def add_batch(self, rows: Any, blob: bytes) -> None:
         """Have the events of a batch handled when what is ready before them has run."""

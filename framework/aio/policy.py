@@ -37,6 +37,7 @@ def new_event_loop(*, config: str | None = None, **settings: Any) -> Loop:
             record=made.record,
             counters=station.counters,
             impairment=made.impairment,
+            slow_callback=0,  # asyncio has a debug mode for that
         )
         worker.linger_seconds = made.grace_seconds
         worker.channel.announce()

@@ -74,6 +74,10 @@ class LoopWorker(Worker):
         """Let what happens on a descriptor end a sleep: the kernel selector's epoll."""
         self._idle_poll.register(descriptor, select.POLLIN)
 
+    def start_standby(self) -> None:
+        """From now until `close` another thread turns the stack while the loop's is away for long, or doesn't run."""
+        self._standby.start()
+
     def turn_within(self, timeout: float | None) -> None:
         """A turn of the stack; if nothing happens, sleep for `timeout` seconds at most (None: for as long as may be)."""
         may_sleep = timeout is None or timeout > 0
@@ -85,6 +89,7 @@ class LoopWorker(Worker):
             self._run_calls()
         if self.now >= self._next_timer:
             self._run_timers()
+        self.channel.leave()  # whatever the loop runs next: if it takes long, the standby turns the stack
         if self._recorder is not None:
             self._recorder.drain()
         if CHECKS:
@@ -192,6 +197,7 @@ class LoopWorker(Worker):
         """Give the core's memory back. Twice is once."""
         if not self._closed_once:
             self._closed_once = True
+            self._standby.stop()
             super().close()
 
     def drain(self, seconds: float | None = None) -> None:

@@ -35,7 +35,7 @@ from mpserve.framework.aio.policy import new_event_loop
 STACK, KERNEL = "10.9.0.2", "10.9.0.1"
 CLONE_NEWNET = 0x40000000
 TEST_SECONDS = 20
-SETTINGS = {"ip": f"{STACK}/24", "limits": {"max_connections": 512}, "grace_seconds": 0.2}
+SETTINGS: dict[str, Any] = {"ip": f"{STACK}/24", "limits": {"max_connections": 512}, "grace_seconds": 0.2}
 
 SUITES = {  # module: classes, and how they make loops
     "streams": [("StreamTests", "")],
@@ -187,7 +187,8 @@ def main(wanted: list[str]) -> int:
             continue
         asyncio.set_event_loop_policy(Policy())
         chosen = [t for t in _flat(cases(name)) if not words or any(word in t.id() for word in words)]
-        result = unittest.TextTestRunner(verbosity=2, resultclass=Result).run(unittest.TestSuite(chosen))
+        runner = unittest.TextTestRunner(verbosity=2, resultclass=Result)  # type: ignore[arg-type]
+        result = runner.run(unittest.TestSuite(chosen))
         asyncio.set_event_loop_policy(None)
         ran += result.testsRun
         failed += [test.id() for test, _ in result.failures + result.errors]

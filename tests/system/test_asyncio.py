@@ -67,8 +67,7 @@ class Program:
     def __exit__(self, kind: object, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            said, _ = self.process.communicate()
-            print(said, file=sys.stderr)
+            print(self.process.communicate()[0], file=sys.stderr)
             subprocess.run(["ip", "link", "del", f"mps{self.process.pid}"], check=False, capture_output=True)
         elif kind is None:
             assert {name for _, name in socket.if_nameindex()} <= self.before, "an interface is left"
