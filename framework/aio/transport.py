@@ -128,7 +128,7 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
     # -- events of the socket
 
     def data_received(self, data: bytes) -> None:
-        if self._gated:
+        if self._gated and not self._closing:
             self._held.append(data)
         else:
             self._feed(data)
@@ -143,7 +143,8 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
         """It was, before there was a transport."""
 
     def drained(self) -> None:
-        """The stack has taken some of the write buffer."""
+        """The stack has taken some of the write buffer. What `resume_writing` writes still goes out, also after `close`: TLS
+        says its farewell there."""
         if self._lost:
             return
         self._maybe_resume_protocol()
@@ -153,6 +154,7 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
             self._empty_waiter.set_result(None)
         if self._closing:
             self._lost = True
+            self._sock.close()
             self._connection_lost(None)
 
     def ended(self, reason: Reason) -> None:
@@ -301,10 +303,10 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        unsent = self.get_write_buffer_size()
-        self._sock.close()
-        if not unsent:
+        self._held.clear()
+        if not self.get_write_buffer_size():
             self._lost = True
+            self._sock.close()
             self._loop.call_soon(self._connection_lost, None)
 
     def abort(self) -> None:

@@ -155,6 +155,23 @@ def test_close_waits_for_the_write_buffer(make_bench):
     assert client.recv() == b"y" * 200_000 and client.eof
 
 
+def test_what_is_written_as_the_buffer_drains_goes_out_after_close(make_bench):
+    """So does the close_notify of TLS."""
+
+    class LastWords(Recording):
+        def resume_writing(self):
+            super().resume_writing()
+            self.transport.write(b"farewell")
+
+    bench = make_bench(sndbuf_bytes=16384)
+    protocol, client = bench.accept(LastWords)
+    protocol.transport.write(b"y" * 200_000)
+    protocol.transport.close()
+    bench.host.advance(1.0)
+    assert protocol.seen == ["made", "pause", "resume", ("lost", type(None))]
+    assert client.recv() == b"y" * 200_000 + b"farewell" and client.eof
+
+
 def test_abort_drops_the_write_buffer_and_reset_resets(make_bench):
     bench = make_bench(sndbuf_bytes=16384)
     protocol, client = bench.accept()
