@@ -18,6 +18,7 @@ from mpserve.framework.options import suggestion
 
 BUILT_IN = {
     "run": "serve a handler of your own",
+    "python": "run an asyncio program over the stack",
     "http": "serve static files, or a hello page",
     "memcached": "serve memcached's text protocol",
     "echo": "send back what comes in",

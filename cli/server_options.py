@@ -54,13 +54,31 @@ class Given:
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command the options above; it is called with a `Given` first, then its own parameters."""
+    return _with_options(command, _OPTIONS)
+
+
+_NOT_FOR_LOOPS = ("--listen", "--set", "--publish")
+
+
+def loop_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Those of `server_options` that an event loop has: a program says itself where it listens, and has no handler."""
+    return _with_options(command, [option for option in _OPTIONS if not _names_of(option) & {*_NOT_FOR_LOOPS}])
+
+
+def _names_of(option: Callable[..., Any]) -> set[str]:
+    """The flags that an option adds."""
+    added = option(click.Command("none"))
+    return {flag for parameter in added.params for flag in parameter.opts}
+
+
+def _with_options(command: Callable[..., Any], options: list[Callable[..., Any]]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **flags: Any) -> Any:
         own = {name: flags.pop(name) for name in list(flags) if name not in _NAMES}
         return command(_given(flags), *args, **own)
 
-    for option in reversed(_OPTIONS):
+    for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
 
@@ -73,7 +91,7 @@ _NAMES = (
 
 
 def _given(flags: dict[str, Any]) -> Given:
-    options = parse_assignments(flags.pop("set_"))
+    options = parse_assignments(flags.pop("set_", ()))
     config = flags.pop("config")
     limits = parse_assignments(flags.pop("limit"), "--limit")
     return Given({**flags, "limits": limits}, options, config)

@@ -145,7 +145,9 @@ def _checked(handler: type[Handler]) -> type[Handler]:
         if inspect.iscoroutinefunction(getattr(handler, callback, None)):
             raise SetupError(f"{handler.__name__}.{callback} is async: callbacks are plain functions, so type def")
     if inspect.iscoroutinefunction(getattr(handler, "handle", None)):
-        raise SetupError(f"{handler.__name__}.handle is async, which is not supported yet: define on_data instead")
+        from mpserve.framework.aio.streams import check_callbacks
+
+        check_callbacks(handler)
     return handler
 
 

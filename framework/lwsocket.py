@@ -35,6 +35,7 @@ class LwSocket:
 
     __slots__ = (
         "_backlog",
+        "_backlog_bytes",
         "_credit",
         "_finish",
         "_put_payload",
@@ -56,6 +57,7 @@ class LwSocket:
     def _reuse(self, slot: int, handle: int) -> None:
         self._slot = slot
         self._word = handle << OP_BITS
+        self._backlog_bytes = 0
         self._credit = CREDIT
         self._state = OPEN
         self._waiting = False  # a write answered False, and on_writable is owed
@@ -93,6 +95,7 @@ class LwSocket:
             raise Closed("the socket was closed or shut down")
         if self._backlog:
             self._backlog.append(memoryview(data))
+            self._backlog_bytes += len(data)
         else:
             room = self._worker.send_room(self)
             if len(data) <= room:
@@ -101,6 +104,7 @@ class LwSocket:
                 self._credit = min(CREDIT, room - len(data))
                 return True
             self._backlog = deque([memoryview(data)])
+            self._backlog_bytes = len(data)
             self._feed(room)
             self._command(WANT_WRITABLE)
         self._credit = -1 if not data else 0
@@ -117,6 +121,7 @@ class LwSocket:
                 part = part[:room]
             self._put_word(self._word)
             self._put_payload(bytes(part))
+            self._backlog_bytes -= len(part)
             room -= len(part)
 
     def _drained(self) -> bool:
@@ -172,6 +177,7 @@ class LwSocket:
             self._state = CLOSING
             self._credit = -1
             self._backlog = None
+            self._backlog_bytes = 0
             self._finish = -1
             self._command(ABORT)
 

@@ -110,9 +110,9 @@ def serve(control: Control, order: dict[str, Any]) -> None:
 
 def _run(control: Control, order: dict[str, Any], config: Config, handler: Handler, device: Device) -> None:
     from mpserve.framework import log
-    from mpserve.framework.worker import Worker
+    from mpserve.framework.aio.streams import make_worker
 
-    worker = Worker(
+    worker = make_worker(
         handler,
         device,
         ip=config.address,

@@ -265,8 +265,8 @@ class Worker:
         """`longest_turn` or `wake_at_us` has changed."""
         self._renew_at = -1.0
 
-    def _sleep(self) -> None:
-        """Wait for a frame, a call from another thread, or the next deadline of the stack or of a timer."""
+    def _sleep(self, longest: float = math.inf) -> None:
+        """Wait for a frame, a call from another thread, or the next deadline of the stack or of a timer; seconds at most."""
         record = self.memory.record
         now = self.channel.now_us
         until = min(int(record.sleep_until), self.wake_at_us)
@@ -274,7 +274,7 @@ class Worker:
             until = min(until, int(self._next_timer * 1e6))
         if self.faulty_wire is not None:
             until = min(until, self.faulty_wire.wake_at(now))
-        wait = max(until - now, 0) / 1e6
+        wait = min(max(until - now, 0) / 1e6, longest)
         if record.tx_count or record.output_count:
             wait = min(wait, NAP_SECONDS)
         elif not self.device.wait_fds:
@@ -422,7 +422,7 @@ class Worker:
         self._sockets[slot] = None
         if sock is None:
             return
-        sock._state, sock._credit, sock._backlog = GONE, -1, None
+        sock._state, sock._credit, sock._backlog, sock._backlog_bytes = GONE, -1, None, 0
         try:
             self.handler.on_close(sock, reason)
         except Exception:
@@ -457,7 +457,7 @@ class Worker:
 
     def check_hard_limit(self, sock: LwSocket) -> None:
         """Give up a peer that doesn't read what is written."""
-        if sum(map(len, sock._backlog or ())) > WRITE_HARD_LIMIT:
+        if sock._backlog_bytes > WRITE_HARD_LIMIT:
             self.memory.counters.slow_readers += 1
             sock.abort()
 

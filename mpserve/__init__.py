@@ -76,6 +76,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> _Any:
+    if name == "asyncio":  # a module of its own, with names of its own
+        return _import_module("mpserve.asyncio")
     if name not in _HOMES:
         raise AttributeError(f"module 'mpserve' has no attribute {name!r}")
     value = getattr(_import_module(f"mpserve.{_HOMES[name]}"), name)

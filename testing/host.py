@@ -8,8 +8,8 @@ from typing import Any
 from mpserve.dataplane.impair_grammar import Faults, Impairment
 from mpserve.dataplane.layout import NEVER
 from mpserve.dataplane.limits import Limits
+from mpserve.framework.aio.streams import make_worker
 from mpserve.framework.handler import Handler
-from mpserve.framework.worker import Worker
 from mpserve.testing.client import Client
 from mpserve.testing.segment import BadFrame, Segment, arp_reply, parse_tcp
 from mpserve.testing.wire import Wire
@@ -63,9 +63,10 @@ class Host:
         )
         self._corrupts = corrupt > 0
         self._wire = Wire(mtu=mtu)
-        self.worker = Worker(
+        self.worker = make_worker(
             handler,
             self._wire,
+            virtual=True,
             ip=ip,
             listen=[("", port)] if port else [],
             limits=Limits(**limits),

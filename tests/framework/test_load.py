@@ -83,7 +83,11 @@ def test_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
         ("def f(:\n", "One", "line 1: "),
         ("raise SystemExit\n", "One", "SystemExit"),
         (ONE + "    async def on_data(self, sock, data): pass\n", "One", "One.on_data is async"),
-        (ONE + "    async def handle(self, stream): pass\n", "One", "not supported yet"),
+        (
+            ONE + "    async def handle(self, stream): pass\n    def on_data(self, sock, data): pass\n",
+            "One",
+            "One defines both handle and on_data",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, text: str, name: str, words: str) -> None:
