@@ -62,5 +62,8 @@ class Handler:
         """Nothing has arrived for the time given to `set_timeout`. Closes the connection unless overridden."""
         sock.close()
 
+    def on_message(self, source: int, data: bytes) -> None:
+        """What `worker.post` of the worker on core `source` has sent."""
+
     def on_close(self, sock: LwSocket, reason: Reason) -> None:
         """The connection is over; `sock` can't be used any more. Called once for each connection, accepted or asked for."""

@@ -45,6 +45,7 @@ from mpserve.framework.request_batch import BAD_REQUEST, RequestBatch
 from mpserve.framework.standby import Standby
 from mpserve.framework.timers import Timer, Timers
 
+ALL = -1  # every worker, in place of a core
 HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
 DEVICE_ERRORS = 300  # looks at a descriptor in error, 10 ms apart, before the worker gives up
 NAP_SECONDS = 0.001  # between looks at a device that has no descriptor to sleep on ...
@@ -529,6 +530,15 @@ class Worker:
         """Have a function called on this worker's thread; may be called from any thread."""
         self._calls.append((function, arguments))
         self._interrupt()
+
+    def post(self, core: int, data: bytes) -> None:
+        """Send bytes to the worker on a core, or with ALL to every worker, this one included: its `on_message` gets them.
+
+        Called on this worker's thread; not from within the call. Raises ValueError for a core without a worker.
+        """
+        if core not in (self.core, ALL):
+            raise ValueError(f"no worker runs on core {core}: there is one, on core {self.core}")
+        self._calls.append((self.handler.on_message, (self.core, bytes(data))))
 
     def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> concurrent.futures.Future[Any]:
         """Run a function that may block in a thread; the future is completed on this worker's thread."""

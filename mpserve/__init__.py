@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from mpserve.framework.handler import Handler
     from mpserve.framework.lwsocket import LwSocket
     from mpserve.framework.server import Server, run
-    from mpserve.framework.worker import Worker
+    from mpserve.framework.worker import ALL, Worker
 
 __version__ = "0.1.0"
 __all__ = [
+    "ALL",
     "NOT_A_NUMBER",
     "Channel",
     "Closed",
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ALL": "framework.worker",
     "NOT_A_NUMBER": "framework.codec",
     "Channel": "framework.channel",
     "Closed": "framework.errors",

@@ -283,3 +283,34 @@ def test_a_device_in_error_ends_the_worker(monkeypatch):
         worker.run()
     worker.close()
     os.close(reader)
+
+
+class Messages(mpserve.Handler):
+    """Posts what it gets to every worker, and answers with what is posted."""
+
+    def on_start(self, worker):
+        self.worker, self.sock, self.inside = worker, None, False
+
+    def on_data(self, sock, data):
+        self.sock, self.inside = sock, True
+        self.worker.post(mpserve.ALL, bytearray(data))
+        self.worker.post(self.worker.core, b"!")
+        self.inside = False
+
+    def on_message(self, source, data):
+        assert not self.inside
+        self.sock.write(b"%d:%b " % (source, data))
+
+
+def test_posted_bytes_arrive_in_order_after_the_callback(mpserve_host):
+    host = mpserve_host(Messages())
+    client = host.connect()
+    client.send(b"hello")
+    host.settle()
+    assert client.recv() == b"0:hello 0:! "
+
+
+def test_a_post_to_a_core_without_a_worker_is_refused(mpserve_host):
+    host = mpserve_host(Messages())
+    with pytest.raises(ValueError, match="no worker runs on core 7"):
+        host.worker.post(7, b"")
