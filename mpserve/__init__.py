@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from mpserve.dataplane.jit import compiled
     from mpserve.dataplane.limits import Limits
     from mpserve.framework.channel import Channel
-    from mpserve.framework.completions import Completion, Kind
-    from mpserve.framework.endpoints import Connection, Listener
     from mpserve.framework.codec import NOT_A_NUMBER, Codec, Fixed, LengthPrefixed, Lines
     from mpserve.framework.compiled_handler import CompiledHandler
+    from mpserve.framework.completions import Completion, Kind
+    from mpserve.framework.endpoints import Connection, Listener
     from mpserve.framework.errors import Closed
     from mpserve.framework.handler import Handler
     from mpserve.framework.lwsocket import LwSocket

@@ -94,10 +94,10 @@ class StreamWorker(LoopWorker):
         if self._stopping and not self._stopped.is_set():
             self._stopped.set()
 
-    def step(self, sleep: bool = True) -> int:
+    def step(self, sleep: bool = True, spin: bool = True) -> int:
         """A host's turn: the stack's, then one round of the loop."""
         assert isinstance(self.loop, VirtualLoop)
-        count = super().step(sleep)
+        count = super().step(sleep, spin)
         if self.loop.is_due:
             self.loop.run_ready()
         return count

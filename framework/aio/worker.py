@@ -115,7 +115,7 @@ class LoopWorker(Worker):
         while not self._dispatch_rows(rows, blob):
             pass
 
-    def _event(self, kind: int, slot: int, a: int) -> None:
+    def _event(self, kind: int, slot: int, a: int, b: int) -> None:
         if kind == ACCEPT:
             sock = self._make_socket(slot, int(self._generations[slot]) << SLOT_BITS | slot)
             accept = self._accepting.get(a)
@@ -130,7 +130,7 @@ class LoopWorker(Worker):
                 if found.cookie is not None:
                     found.cookie.drained()
         else:
-            super()._event(kind, slot, a)
+            super()._event(kind, slot, a, b)
 
     def check_hard_limit(self, sock: LwSocket) -> None:
         """A transport takes all that is written; `pause_writing` tells the protocol, as asyncio has it."""
