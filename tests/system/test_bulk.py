@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import borrowed_pair, inside
+from namespaces import borrowed_pair, inside
 from server import Server, cpu_seconds, serving
 
 from mpserve.testing import streams

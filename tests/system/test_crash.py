@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import borrowed_pair, inside
+from namespaces import borrowed_pair, inside
 from server import Server, eventually, serving
 
 pytestmark = [pytest.mark.root, pytest.mark.dpdk]

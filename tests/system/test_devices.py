@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import borrowed_pair, inside
+from namespaces import borrowed_pair, inside
 from server import Server, serving
 
 pytestmark = [pytest.mark.root, pytest.mark.dpdk]

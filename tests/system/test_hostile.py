@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gauged
 import pytest
-from conftest import borrowed_pair, inside
+from namespaces import borrowed_pair, inside
 from server import Server, eventually, serving
 
 pytestmark = [pytest.mark.root, pytest.mark.dpdk]

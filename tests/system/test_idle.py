@@ -4,7 +4,7 @@ import socket
 import time
 
 import pytest
-from conftest import borrowed_pair, inside
+from namespaces import borrowed_pair, inside
 from server import Server, cpu_seconds, serving
 
 pytestmark = [pytest.mark.root, pytest.mark.dpdk]

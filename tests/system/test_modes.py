@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import borrowed_pair, inside
+from namespaces import borrowed_pair, inside
 from server import serving
 
 from mpserve.dataplane import jit
