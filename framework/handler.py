@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from mpserve.dataplane.events import Reason
+    from mpserve.dataplane.completions import Reason
     from mpserve.framework.lwsocket import LwSocket
     from mpserve.framework.worker import Worker
 

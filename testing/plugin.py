@@ -1,4 +1,8 @@
-"""The pytest plugin: the fixture `mpserve_host`, a factory of Hosts that are stopped at the test's end."""
+"""The pytest plugin: fixtures that are factories of hosts, which are stopped at the test's end.
+
+`mpserve_host` makes Hosts (the stack, in virtual time); a test of `mpserve_each_host` runs twice, the second time over
+kernel sockets.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,10 @@ import pytest
 
 if TYPE_CHECKING:
     from mpserve.testing.host import Host
+    from mpserve.testing.kernel_host import KernelHost
+
+STACK, KERNEL = "stack", "kernel sockets"
+stack_only = pytest.mark.parametrize("mpserve_each_host", [STACK], indirect=True)  # for a test of mpserve_each_host
 
 
 @pytest.fixture
@@ -16,12 +24,28 @@ def mpserve_host() -> Iterator[Callable[..., Host]]:
     """Call it as `Host`: `host = mpserve_host(Echo(), port=7)`."""
     from mpserve.testing.host import Host
 
-    made: list[Host] = []
+    yield from _factory(Host)
 
-    def make(*arguments: Any, **settings: Any) -> Host:
-        host = Host(*arguments, **settings)
-        made.append(host)
-        return host
+
+@pytest.fixture(params=[STACK, KERNEL])
+def mpserve_each_host(request: pytest.FixtureRequest) -> Iterator[Callable[..., Host | KernelHost]]:
+    """Call it as `Host`, with what both kinds understand: the handler, `log`, limits."""
+    if request.param == STACK:
+        from mpserve.testing.host import Host
+
+        yield from _factory(Host)
+    else:
+        from mpserve.testing.kernel_host import KernelHost
+
+        yield from _factory(KernelHost)
+
+
+def _factory(kind: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def make(*arguments: Any, **settings: Any) -> Any:
+        made.append(kind(*arguments, **settings))
+        return made[-1]
 
     yield make
     for host in made:

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def host(mpserve_host: Any, example: Any) -> Any:
-    return mpserve_host(example("chat.py:Chat")(announce_every=10.0))
+    return mpserve_host(example("chat.py:Chat")(announce_every=10.0), sndbuf_bytes=65_536)
 
 
 def enter(host: Any, name: bytes, **settings: Any) -> Any:

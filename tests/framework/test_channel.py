@@ -5,6 +5,7 @@ import errno
 import pytest
 
 import mpserve
+from mpserve.testing.plugin import stack_only
 
 
 class Names(mpserve.Handler):
@@ -18,14 +19,15 @@ class Names(mpserve.Handler):
 def test_a_second_listener_of_a_port_is_refused_and_the_first_goes_on(mpserve_host):
     handler = Names()
     host = mpserve_host(handler)
-    with pytest.raises(OSError, match="a listener for :7 already") as raised:
-        handler.worker.channel.listen(7)
+    with pytest.raises(OSError) as raised:
+        handler.worker.channel.listen(host.port)
     assert raised.value.errno == errno.EADDRINUSE
     client = host.connect()
     host.settle()
-    assert client.recv() == b"7"
+    assert client.recv() == b"%d" % host.port
 
 
+@stack_only
 def test_one_of_the_address_beside_one_of_any_is_another(mpserve_host):
     handler = Names()
     host = mpserve_host(handler)
