@@ -10,9 +10,9 @@ import socket
 import struct
 
 from mpserve.dataplane.tcp.state import State
-from mpserve.framework.socket_options import SOL, TABLE, TCP, TcpInfo, arguments, unknown
+from mpserve.framework.socket_options import SOL, TABLE, TCP, TCP_CONGESTION, TcpInfo, arguments, unknown
 
-LINGER, CONGESTION = (SOL, socket.SO_LINGER), (TCP, getattr(socket, "TCP_CONGESTION", -1))
+LINGER, CONGESTION = (SOL, socket.SO_LINGER), (TCP, TCP_CONGESTION)
 BUFFERS = ((SOL, socket.SO_RCVBUF), (SOL, socket.SO_SNDBUF))  # Linux answers with twice what was set
 # Of Linux's struct tcp_info: eight bytes, 24 words, and behind them 64-bit fields that are not needed.
 _WORDS = struct.Struct("8B24I")

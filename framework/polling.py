@@ -1,15 +1,19 @@
-"""`make_poll`: the kernel's epoll, or the same few methods over what the system has (kqueue, poll) where there is none.
+"""`make_poll` and `Wake`: epoll and eventfd, or the same over what the system has (kqueue, poll, a pipe) where there are none.
 
 `fileno` is itself pollable: a loop sleeps on it and looks inside afterwards.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
 import selectors
+import sys
 from typing import Any, Protocol
 
 IN, OUT, HANG_UP = 1, 4, 16  # as in poll(2) and epoll(7); HANG_UP is told unasked
+_ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes
 
 
 class Poll(Protocol):
@@ -26,6 +30,33 @@ class Poll(Protocol):
 def make_poll() -> Poll:
     poll: Any = select.epoll() if hasattr(select, "epoll") else PortablePoll(selectors.DefaultSelector())
     return poll
+
+
+class Wake:
+    """A descriptor that becomes readable by `set`, from any thread or signal handler: an eventfd, or a pipe without one."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._read, False)
+            os.set_blocking(self._write, False)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def set(self) -> None:
+        with contextlib.suppress(OSError):  # it is set already, or closed
+            os.write(self._write, _ONE)
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
+    def close(self) -> None:
+        for fd in {self._read, self._write}:
+            os.close(fd)
 
 
 class PortablePoll:

@@ -38,8 +38,12 @@ SPARE_WAITS_SECONDS = 1.0  # a spare leaves the cores to the worker that has jus
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel send SIGTERM, which drains, when the supervisor is gone; leave at once if it is already."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have the kernel send SIGTERM, which drains, when the supervisor is gone; leave at once if it is already.
+
+    Only Linux does that; elsewhere the end of stdin tells (`_stop_without_supervisor`).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -156,6 +160,8 @@ def _run(
         on_ready=lambda: control.say("ready", **_described(device)),
     )
     _stop_on_sigterm(worker, config.grace_seconds)
+    if sys.platform != "linux":
+        worker.add_reader(sys.stdin, _stop_without_supervisor, worker)
     try:
         worker.run()
     finally:
@@ -168,6 +174,12 @@ def _described(device: Device | KernelSockets) -> dict[str, Any]:
 
     found = {"device": device.description}
     return found if isinstance(device, KernelSockets) else found | {"mac": device.mac.hex(":"), "mtu": device.mtu}
+
+
+def _stop_without_supervisor(worker: Any) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        worker.remove_reader(sys.stdin)
+        worker.stop()
 
 
 def _stop_on_sigterm(worker: Any, grace_seconds: float) -> None:
@@ -184,7 +196,7 @@ def _stop_on_sigterm(worker: Any, grace_seconds: float) -> None:
 def in_the_background() -> Iterator[None]:
     """Run only when nobody else wants the core: a worker that polls on the same one would lose a time slice (4 ms) again
     and again. Without CAP_SYS_NICE there is no way back, so then as before."""
-    may_come_back = has_capability(CAP_SYS_NICE)
+    may_come_back = sys.platform == "linux" and has_capability(CAP_SYS_NICE)
     if may_come_back:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:

@@ -148,13 +148,14 @@ class Server:
         assert supervisor is not None
         with contextlib.suppress(Stopped), contextlib.ExitStack() as stack:
             stack.callback(self._forget_supervisor)
-            leftovers.remove_stale()
-            stack.callback(leftovers.remove_own)
+            if not self.config.over_kernel:  # which leaves nothing, and has no shared memory
+                leftovers.remove_stale()
+                stack.callback(leftovers.remove_own)
             stack.callback(supervisor.close)
             worker = supervisor.prepare()
             link = stack.enter_context(self._make_link())
             stack.callback(supervisor.close)  # here too: the link goes after those who use it
-            order = self._order(link, leftovers.make_counters())
+            order = self._order(link)
             self._publish(stack)
             supervisor.keep_serving(worker, order, functools.partial(self._announce, link))
 
@@ -182,16 +183,17 @@ class Server:
         stack.callback(relay.wait)
         stack.callback(relay.terminate)
 
-    def _order(self, link: Link, counters: str) -> Message:
-        """What a worker is told."""
+    def _order(self, link: Link) -> Message:
+        """What a worker is told. Over kernel sockets nothing is named in shared memory."""
+        over_kernel = self.config.over_kernel
         return {
             "target": self._target,
             "options": self._options,
             "config": dataclasses.asdict(self.config),
             "device": str(link.spec),
             "core": self.core,
-            "counters": counters,
-            "file_prefix": leftovers.own_name(),
+            "counters": None if over_kernel else leftovers.make_counters(),
+            "file_prefix": "" if over_kernel else leftovers.own_name(),
         }
 
     def _announce(self, link: Link, worker: Child, ready: Message) -> None:

@@ -17,6 +17,10 @@ from mpserve.dataplane.tcp.option_numbers import LEAST_BUFFER, LEAST_SEGMENT, VA
 from mpserve.dataplane.tcp.state import State
 
 IP, TCP, SOL = socket.IPPROTO_IP, socket.IPPROTO_TCP, socket.SOL_SOCKET
+# Not every system has these; no option has the number -1.
+TCP_QUICKACK, TCP_KEEPIDLE, TCP_USER_TIMEOUT, TCP_CONGESTION, TCP_DEFER_ACCEPT = (
+    getattr(socket, f"TCP_{name}", -1) for name in "QUICKACK KEEPIDLE USER_TIMEOUT CONGESTION DEFER_ACCEPT".split()
+)
 MOST_SECONDS = 32_767  # as on Linux, for keepalive times
 CONTROLS = (b"cubic", b"reno")
 
@@ -73,19 +77,19 @@ def _bit(bit: int, when_set: int = 1) -> Callable[[Any, Any], int]:
 _BUFFER = (LEAST_BUFFER, 1 << 30)
 TABLE: dict[tuple[int, int], Entry] = {
     (TCP, socket.TCP_NODELAY): Entry(Option.NODELAY, 0, 1, _bit(settings.NAGLE, 0)),
-    (TCP, socket.TCP_QUICKACK): Entry(Option.QUICKACK, 0, 1, _bit(settings.QUICKACK)),
+    (TCP, TCP_QUICKACK): Entry(Option.QUICKACK, 0, 1, _bit(settings.QUICKACK)),
     (SOL, socket.SO_KEEPALIVE): Entry(Option.KEEPALIVE, 0, 1, _bit(settings.KEEPALIVE)),
-    (TCP, socket.TCP_KEEPIDLE): Entry(Option.KEEPIDLE, 1, MOST_SECONDS, lambda t, c: int(c.keep_idle_ms), 1000),
+    (TCP, TCP_KEEPIDLE): Entry(Option.KEEPIDLE, 1, MOST_SECONDS, lambda t, c: int(c.keep_idle_ms), 1000),
     (TCP, socket.TCP_KEEPINTVL): Entry(Option.KEEPINTVL, 1, MOST_SECONDS, lambda t, c: int(c.keep_interval_ms), 1000),
     (TCP, socket.TCP_KEEPCNT): Entry(Option.KEEPCNT, 1, 127, lambda t, c: int(c.keep_count)),
-    (TCP, socket.TCP_USER_TIMEOUT): Entry(Option.USER_TIMEOUT, 0, 2**31 - 1, lambda t, c: int(c.user_timeout_ms)),
+    (TCP, TCP_USER_TIMEOUT): Entry(Option.USER_TIMEOUT, 0, 2**31 - 1, lambda t, c: int(c.user_timeout_ms)),
     (TCP, socket.TCP_MAXSEG): Entry(Option.MAXSEG, LEAST_SEGMENT, 65_535, lambda t, c: int(t.mss)),
     (IP, socket.IP_TOS): Entry(Option.TOS, 0, 252, lambda t, c: int(c.tos), step=4),  # the low two bits are ECN's
     (IP, socket.IP_TTL): Entry(Option.TTL, 1, 255, lambda t, c: int(c.ttl)),
     (SOL, socket.SO_RCVBUF): Entry(Option.RCVBUF, *_BUFFER, lambda t, c: int(c.rcvbuf)),
     (SOL, socket.SO_SNDBUF): Entry(Option.SNDBUF, *_BUFFER, lambda t, c: int(c.sndbuf)),
 }
-
+TABLE.pop((TCP, -1), None)
 OF_LISTENERS = {(TCP, socket.TCP_MAXSEG): "max_segment", (IP, socket.IP_TOS): "tos", (IP, socket.IP_TTL): "ttl"}
 
 
@@ -108,7 +112,7 @@ def arguments(level: int, name: int, value: int | bytes | str) -> list[int]:
     """The arguments of the Command.SETs that set an option. Raises OSError (ENOPROTOOPT, EINVAL)."""
     if (level, name) == (SOL, socket.SO_LINGER):
         return [_pack(Option.LINGER, _linger(name, value))]
-    if (level, name) == (TCP, socket.TCP_CONGESTION):
+    if (level, name) == (TCP, TCP_CONGESTION):
         return [_pack(Option.CONGESTION, _congestion(name, value))]
     if (level, name) == (SOL, socket.SO_REUSEADDR):
         require_reuse(name, value)
@@ -146,7 +150,7 @@ def require_listener_option(level: int, name: int, value: int) -> None:
     """Raises OSError (ENOPROTOOPT, EINVAL) for what a listener can't be set to."""
     if (level, name) == (SOL, socket.SO_REUSEADDR):
         require_reuse(name, value)
-    elif (level, name) == (TCP, socket.TCP_DEFER_ACCEPT):
+    elif (level, name) == (TCP, TCP_DEFER_ACCEPT):
         if not 0 <= value <= MOST_SECONDS:
             raise out_of_range(name, value, f"0 to {MOST_SECONDS} seconds")
     elif (level, name) in OF_LISTENERS:

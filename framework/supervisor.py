@@ -88,7 +88,8 @@ class Supervisor:
             self._log.error("worker %d died: %s", worker.pid, reason)
             if failures == QUICK_FAILURES:
                 raise WorkerFailed(f"the worker died {failures} times in a row, the last time by {reason}")
-            leftovers.remove_worker_files()
+            if self._worker_role == "worker":
+                leftovers.remove_worker_files()
             worker = self._take_spare()
 
     def _life_of(self, worker: Child, order: Message, died_at: float | None) -> tuple[float, str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import functools
 import logging
 import math
-import os
 import select
 import socket
 import sys
@@ -26,6 +24,7 @@ from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
 from mpserve.framework.joint import Joint, join
 from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
+from mpserve.framework.polling import Wake
 from mpserve.framework.standby import Standby
 from mpserve.framework.timers import Timer, Timers
 
@@ -102,7 +101,7 @@ class Worker:
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
         self._standby = Standby(self.channel, self.log, slow_callback)
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = Wake()
         self.descriptors, self._look_at = Descriptors(self._renew_return), -1.0
         self._idle_poll = self._make_poll([self.descriptors.fileno(), *device.wait_fds])
         self.handler_errors = 0
@@ -125,7 +124,7 @@ class Worker:
 
     def _make_poll(self, wait_fds: list[int]) -> select.poll:
         poll = select.poll()
-        for fd in (self._wake, *wait_fds):
+        for fd in (self._wake.fileno(), *wait_fds):
             poll.register(fd, select.POLLIN)
         return poll
 
@@ -215,7 +214,7 @@ class Worker:
             joint.close()
         self.descriptors.close()
         self.machine.close()
-        os.close(self._wake)
+        self._wake.close()
 
     def stop(self) -> None:
         """Let `run` return. May be called from any thread and from a signal handler."""
@@ -223,8 +222,7 @@ class Worker:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.eventfd_write(self._wake, 1)
+        self._wake.set()
 
     def _sleep(self) -> None:
         """Wait for a frame, a call from another thread, or the next deadline of the stack or of a timer."""
@@ -246,12 +244,11 @@ class Worker:
             machine.woken()
             self._look_at = -1.0
             self._check_device(ready)
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
+            self._wake.clear()
 
     def _check_device(self, ready: list[tuple[int, int]]) -> None:
         """An interface that is down or gone has its descriptor in error at every look: wait a little, and at last give up."""
-        if not any(fd != self._wake and state & ~select.POLLIN for fd, state in ready):
+        if not any(fd != self._wake.fileno() and state & ~select.POLLIN for fd, state in ready):
             self._device_errors = 0
             return
         self._device_errors += 1
