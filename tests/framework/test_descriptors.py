@@ -10,8 +10,9 @@ import pytest
 import mpserve
 from mpserve.framework import polling
 from mpserve.framework.descriptors import Descriptors
+from mpserve.framework.kernel_machine import KernelSockets
 from mpserve.framework.worker import Worker
-from mpserve.testing.wire import Wire
+from mpserve.testing.kernel_host import KernelHost
 
 
 class Keep(mpserve.Handler):
@@ -127,11 +128,10 @@ def test_a_number_closed_before_it_was_removed(worker):
 
 @pytest.mark.parametrize("busy_poll", [False, True])
 def test_a_sleeping_and_a_busy_worker_wake_for_it(pair, busy_poll):
-    """In real time: a worker on a device where nothing ever comes."""
+    """In real time, and so over kernel sockets; on a device: `tests/system/test_to_socket.py`."""
     left, right = pair
-    handler, seen, wire = Keep(), [], Wire(mbufs=64)
-    limits = mpserve.Limits(max_connections=4, blocks=16)
-    worker = Worker(handler, wire, ip="10.9.0.2", listen=[("", 7)], limits=limits, busy_poll=busy_poll)
+    seen = []
+    worker = Worker(Keep(), KernelSockets(), ip="", listen=[("127.0.0.1", KernelHost.free_port())], busy_poll=busy_poll)
 
     def readable():
         seen.append(left.recv(10))
@@ -143,7 +143,6 @@ def test_a_sleeping_and_a_busy_worker_wake_for_it(pair, busy_poll):
     worker.call_later(30.0, worker.stop)
     worker.run()
     worker.close()
-    wire.close()
     assert seen == [b"x"]
 
 

@@ -48,6 +48,15 @@ def read_to_the_end(connection: socket.socket | ssl.SSLSocket) -> bytes:
     return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
 
+def test_a_worker_that_never_sleeps(world: int) -> None:
+    """It looks at the regular sockets between its polls."""
+    arguments = ("--ip", f"{ADDRESS[0]}/24", "--listen", ":9000", "--busy-poll")
+    with serving("run", HANDLER, "--device", "veth", *arguments) as server:
+        length = BYTES >> 4
+        for move in (streams.put, streams.get):
+            assert move(ADDRESS, length) == (length, streams.crc_of(length)), server.log
+
+
 @pytest.mark.parametrize("move", [streams.put, streams.get])
 def test_bulk(server: Server, move) -> None:  # type: ignore[no-untyped-def]
     assert move(ADDRESS, BYTES) == (BYTES, streams.crc_of(BYTES)), server.log
