@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "tcp.md").read_text()
+PAGE = (ROOT / "docs" / "tcp.md").read_text().partition("## Beside Linux")[0]  # whose rows tests/differential reads
 ROWS = [line for line in PAGE.splitlines() if re.match(r"\| (?!RFC, section)[^-]|\| - ", line)]
 
 
