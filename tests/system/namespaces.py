@@ -58,6 +58,9 @@ def borrowed_pair(name: str, peer: str, address: str) -> Iterator[int]:
             f"link set {peer} up",
         ):
             subprocess.run(["ip", *command.split()], check=True)
-        with inside(outer):
-            yield far
+        try:
+            with inside(outer):
+                yield far
+        finally:  # at once: a namespace's own end comes later, and the next pair may have the same name
+            subprocess.run(["ip", "link", "delete", peer], check=False, capture_output=True)
     os.close(outer)
