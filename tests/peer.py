@@ -161,7 +161,7 @@ class TestedStack(Stack):
         for slot, tcb in enumerate(arrays["tcbs"]):
             if tcb.state != State.CLOSED:
                 self.command(Command.ABORT, int(tcb.generation) << 24 | slot)
-        for number in range(int(arrays["listeners"].used.sum())):
+        for number in map(int, np.flatnonzero(arrays["listeners"].used)):
             self.command(Command.ACCEPT, number, 1 << 40)
         self._rest()
         for slot, tcb in enumerate(arrays["tcbs"]):

@@ -30,8 +30,8 @@ def stop_listening(core, number):
 
 @compiled
 def _drop(core, tcb, conn):
-    tcb.flags &= ~flags.UNACCEPTED
-    if tcb.state == CLOSED:
-        release(core, tcb)  # it had ended before
-    else:
+    """End a connection of which the channel has never heard, and will not."""
+    if tcb.state != CLOSED:
         abort(core, tcb, conn, ABORTED)
+    if tcb.flags & flags.UNACCEPTED:  # one that waited for data has been released already
+        release(core, tcb)

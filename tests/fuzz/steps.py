@@ -135,6 +135,19 @@ def accept(stack: FuzzStack, arguments: Arguments) -> None:
     stack._rest()
 
 
+def stop_listening(stack: FuzzStack, arguments: Arguments) -> None:
+    """A listener that no honest client needs ends; or it begins again."""
+    number = arguments.pick((1, 2, 5))
+    listeners = stack.core.arrays["listeners"]
+    if number < 3 and not listeners.used[number]:
+        listeners.used[number], listeners.accepts[number] = 1, arguments.pick((0, 1, 1 << 60))
+        listeners.defer_ms[number] = arguments.pick((0, 500))
+        return
+    stack.command(Command.STOP_LISTENING, number)
+    if not arguments.byte() & 1:
+        stack._rest()
+
+
 def open_actively(stack: FuzzStack, arguments: Arguments) -> None:
     """The stack asks for a connection to one of the peers that listen."""
     peer = arguments.pick([p for p in stack.peers.values() if isinstance(p, Hostile) and p.is_active])

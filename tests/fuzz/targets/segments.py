@@ -16,6 +16,7 @@ STEPS = (
     steps.icmp_error,
     steps.report_loss,
     steps.close_in_order,
+    steps.stop_listening,
 )
 
 

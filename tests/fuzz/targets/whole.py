@@ -23,6 +23,7 @@ STEPS = (
     steps.syn_with_options,
     steps.report_loss,
     steps.close_in_order,
+    steps.stop_listening,
 )
 
 
