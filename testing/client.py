@@ -121,7 +121,7 @@ class Client:
         if self.was_reset:
             return
         if "R" in segment.flags:
-            self.was_reset = True
+            self._reset_arrives(segment)
             return
         if "S" in segment.flags:
             self._synchronize(segment)
@@ -135,6 +135,18 @@ class Client:
             self._take(segment)
             self._say("A", self._nxt)
         self._push()
+
+    def _reset_arrives(self, segment: Segment) -> None:
+        """RFC 5961 section 3.2: it counts at rcv_nxt, gets a challenge elsewhere in the window, and is nothing beyond it.
+
+        Before the host's SYN, one that acknowledges ours is a refusal (RFC 9293 section 3.10.7.3).
+        """
+        if not self._rcv_nxt:
+            self.was_reset = "A" in segment.flags and segment.ack == self._nxt
+        elif segment.seq == self._rcv_nxt:
+            self.was_reset = True
+        elif 0 < _ahead(segment.seq, self._rcv_nxt) < self._window:
+            self._say("A", self._nxt)
 
     def _synchronize(self, segment: Segment) -> None:
         if self.established:
