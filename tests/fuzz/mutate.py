@@ -7,6 +7,16 @@ import random
 from fuzz.script import MOST_STEPS, Step, decode, encode
 
 _BYTES = (0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 254, 255)
+_OPTIONS = (  # of TCP and IP: right ones, and ones whose length is wrong
+    *(bytes((kind, length)) for kind in (2, 3, 4, 5, 8, 7, 68, 131, 254) for length in (0, 1, 2, 3, 4, 10, 11, 18, 40)),
+    b"\x02\x04\x05\xb4",
+    b"\x03\x03\x07",
+    b"\x04\x02",
+    b"\x08\x0a\0\0\0\x01\0\0\0\0",
+    b"\x05\x0a\0\0\0\x01\0\0\0\x02",
+    b"\x05\x0b\0\0\0\x01\0\0\0\x02\0",
+    b"\x01\x01",
+)
 _MOST_ARGUMENTS = 24  # of a step made from nothing; mutation makes longer ones
 
 
@@ -71,7 +81,7 @@ def _change_argument(draw: random.Random, steps: list[Step], donors: list[Step],
     step = steps[index]
     arguments = bytearray(step.arguments or bytes(4))
     at = draw.randrange(len(arguments))
-    kind = draw.randrange(6)
+    kind = draw.randrange(7)
     if kind == 0:
         arguments[at] ^= 1 << draw.randrange(8)
     elif kind == 1:
@@ -81,6 +91,8 @@ def _change_argument(draw: random.Random, steps: list[Step], donors: list[Step],
     elif kind == 3:
         arguments[at] = draw.randrange(256)
     elif kind == 4:
+        arguments[at:at] = draw.choice(_OPTIONS)
+    elif kind == 5:
         arguments[at:at] = draw.randbytes(draw.choice((1, 2, 4, 8)))
     else:
         del arguments[at : at + draw.choice((1, 2, 4))]

@@ -105,15 +105,19 @@ class Hostile(Peer):
         return b"\x01\x01\x05" + bytes([2 + 8 * count]) + blocks
 
 
+HONEST_IP = "10.9.0.50"
+
+
 class Honest:
     """A client that does everything right, and what the server has had of its stream; the server sends as much back."""
 
-    def __init__(self, stack: TestedStack, port: int) -> None:
-        self.stack, self.port = stack, port
+    def __init__(self, stack: TestedStack, port: int, to_port: int = 7) -> None:
+        self.stack, self.port, self.to_port = stack, port, to_port
         self.reset()
 
     def reset(self) -> None:
         self.client: Client | None = None
+        self.syn: Segment | None = None  # what it could answer
         self.sent = self.taken = self.returned = 0  # bytes of the client's stream; of the server's that the client has
         self.written = 0
         self.handle = 0
@@ -121,8 +125,9 @@ class Honest:
         self.closing = False
 
     def open(self) -> None:
-        where = ("10.9.0.50", self.port)
-        self.client = Client(self._transmit, local=where, remote=(self.stack.ip, 7), window=WINDOW)
+        """Ask for the connection, or answer the stack's SYN."""
+        where, to = (HONEST_IP, self.port), (self.stack.ip, self.to_port)
+        self.client = Client(self._transmit, local=where, remote=to, window=WINDOW, syn=self.syn)
 
     def _transmit(self, segment: Segment) -> None:
         self.stack.wire.deliver(segment.frame(self.stack.wire.mac, b"\x02\0\0\0\0\x50"))
@@ -133,7 +138,9 @@ class Honest:
             self.sent += length
 
     def arrives(self, segment: Segment) -> None:
-        assert self.client is not None
+        if self.client is None:
+            self.syn = segment if segment.flags == "S" else None
+            return
         end = segment.seq + len(segment.payload) - self.client._rcv_nxt & MASK
         assert end <= WINDOW or end > MASK // 2 or "S" in segment.flags, "honest client: data beyond its window"
         self.client.arrives(segment, self.stack.now / 1e6)

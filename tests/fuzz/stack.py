@@ -11,14 +11,17 @@ from peer import MASK, TestedStack, Watch, pattern
 
 from fuzz.door import Door, Verdict
 from fuzz.outgoing import check_outgoing
-from fuzz.peers import Honest, Hostile, content
+from fuzz.peers import HONEST_IP, Honest, Hostile, content
 from mpserve.dataplane.events import SLOT_MASK, Command, Event
+from mpserve.dataplane.layout import V4_MAPPED, ipv4
 from mpserve.dataplane.memory import rows
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.connect import connect
 from mpserve.dataplane.tcp.state import CLOSED, ESTABLISHED
 from mpserve.testing.segment import Segment
 from mpserve.testing.stack import StackEvent
 
+HONEST_SERVED = 20_002  # our port of the connection that the stack asks an honest server for
 # Rewinding leaves these as they are: nothing reads what it has not written.
 _NOT_REWOUND = ("datagram_data", "fragments", "arena", "scratch", "sents", "blocks")
 
@@ -44,7 +47,7 @@ class FuzzStack(TestedStack):
         self.core.counters = rows(self.core._kept[1])[0]
         self.wire._wire = rows(self.wire._arrays["wire"])[0]
         self.tcbs, self.conns = rows(self.core.arrays["tcbs"]), rows(self.core.arrays["conns"])
-        self.honest = [Honest(self, 50_000 + n) for n in range(2)]
+        self.honest = [Honest(self, 50_000), Honest(self, 50_001), Honest(self, 50_002, HONEST_SERVED)]
         self.door = Door(self.ip, self.wire.mac, self.wire.mtu, settings.get("fragments") != "refuse")
         self._saved: dict[str, Any] = {}
 
@@ -87,6 +90,14 @@ class FuzzStack(TestedStack):
         if verdict.echo:
             self.echoes[verdict.echo[4:]] += 1
         return verdict
+
+    def ask_honest(self) -> None:
+        """Ask the honest server for a connection."""
+        server = self.honest[-1]
+        handle = connect(self.core.address, V4_MAPPED | ipv4(HONEST_IP), server.port, server.to_port)
+        if handle >= 0:
+            server.handle = handle
+            self.lives[handle] = Life(None, server)
 
     def write(self, handle: int, life: Life, length: int) -> None:
         """The handler writes the next bytes of its stream, unless it has shut it."""
@@ -148,7 +159,7 @@ class FuzzStack(TestedStack):
         for frame in frames:
             segment = check_outgoing(frame, self.door.ip, self.wire.mac, self.wire.mtu)
             honest = self._honest_of(segment) if segment is not None else None
-            if segment is not None and honest is not None and honest.client is not None:
+            if segment is not None and honest is not None:
                 honest.arrives(segment)
                 answered = True
             else:
@@ -161,7 +172,7 @@ class FuzzStack(TestedStack):
         return answered or self.wire.waiting > 0
 
     def _honest_of(self, segment: Segment) -> Honest | None:
-        if segment.destination != "10.9.0.50":
+        if segment.destination != HONEST_IP:
             return None
         return next((honest for honest in self.honest if honest.port == segment.dport), None)
 
@@ -214,7 +225,7 @@ class FuzzStack(TestedStack):
         remote, ports = int(conn.remote) & MASK, int(conn.ports)
         address = ".".join(str(remote >> shift & 255) for shift in (24, 16, 8, 0))
         for honest in self.honest:
-            if (address, ports >> 16) == ("10.9.0.50", honest.port) and honest.client is not None:
+            if (address, ports >> 16) == (HONEST_IP, honest.port) and honest.client is not None:
                 honest.handle = event.handle
                 return Life(None, honest)
         peer = self.peers.get((address, ports >> 16))

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from peer import MAC, MASK
 
 from fuzz.door import parse_options
-from fuzz.peers import INITIAL, OFFERS, Hostile, content
+from fuzz.peers import HONEST_IP, INITIAL, OFFERS, Hostile, content
 from fuzz.script import Arguments
-from fuzz.stack import FuzzStack, Life
+from fuzz.stack import HONEST_SERVED, FuzzStack, Life
 from mpserve.dataplane.events import Command
 from mpserve.dataplane.layout import V4_MAPPED, ipv4
 from mpserve.dataplane.tcp.connect import connect
 from mpserve.dataplane.tcp.settings import VALUE_BITS, Option
+from mpserve.dataplane.tcp.state import SYN_SENT
 from mpserve.testing.segment import (
     Segment,
     address,
@@ -271,18 +272,21 @@ def syn_with_options(stack: FuzzStack, arguments: Arguments) -> None:
 
 
 def honest(stack: FuzzStack, arguments: Arguments) -> None:
-    """An honest client opens its connection, or sends."""
-    client = arguments.pick(stack.honest)
-    if client.client is None:
-        client.open()
-    client.send(arguments.pick((1000, 0, 1, 1460, 3000, 9000)))
+    """An honest client opens its connection, or sends; an honest server is asked for one, answers, or sends."""
+    other = arguments.pick(stack.honest)
+    if other.to_port == HONEST_SERVED and not other.handle:
+        stack.ask_honest()
+    elif other.client is None and other.reason is None:
+        if other.to_port != HONEST_SERVED or other.syn is not None:
+            other.open()
+    other.send(arguments.pick((1000, 0, 1, 1460, 3000, 9000)))
     stack._rest()
 
 
 def blind_segment(stack: FuzzStack, arguments: Arguments) -> None:
     """Somebody who knows an honest connection's four-tuple but not its numbers (RFC 5961): nothing may come of it."""
     target = arguments.pick(stack.honest)
-    if target.client is None or not target.handle or target.reason is not None:
+    if not target.handle or target.reason is not None:
         return
     tcb = stack.tcbs[target.handle & 0xFFFFFF]
     rcv_nxt, window = int(tcb.rcv_nxt), max((int(tcb.rcv_adv) - int(tcb.rcv_nxt)) & MASK, 1)
@@ -297,7 +301,11 @@ def blind_segment(stack: FuzzStack, arguments: Arguments) -> None:
         flags, length, ack = arguments.pick(("A", "PA", "FA")), 100, una - most - 1 - (spread << arguments.byte() % 14)
     elif kind == 4:
         flags, length, seq = arguments.pick(("A", "PA", "FA", "RA")), 100, rcv_nxt + window + 100_000 + (spread << 14)
-    forged = Segment(target.port, 7, seq, ack & MASK, flags, 65535, b"X" * length, b"", "10.9.0.50", stack.ip)
+    if tcb.state == SYN_SENT:  # what acknowledges another SYN, or none where one must be
+        flags = arguments.pick(("SA", "RA", "A", "R", "FA", "SFA"))
+        ack = nxt + 1 + spread if kind & 1 else nxt - 1 - spread
+    data = b"X" * length
+    forged = Segment(target.port, target.to_port, seq, ack & MASK, flags, 65535, data, b"", HONEST_IP, stack.ip)
     deliver(stack, forged.frame(stack.wire.mac, MAC), Arguments(bytes([arguments.byte() & 5])))
 
 
@@ -324,7 +332,7 @@ def icmp_error(stack: FuzzStack, arguments: Arguments) -> None:
 def _flow(stack: FuzzStack, who: int) -> tuple[str, int, int, int]:
     """The address of a peer, our port, its port, and our snd_una or near it."""
     ends = [(p.ip, p.to_port, p.port, p.stack_iss + p.rcv_nxt) for p in stack.peers.values()]
-    ends += [("10.9.0.50", 7, honest.port, 0) for honest in stack.honest]
+    ends += [(HONEST_IP, h.to_port, h.port, 0) for h in stack.honest if h.client is not None or h.to_port == 7]
     ip, local, remote, seq = ends[who % len(ends)]
     tcb = stack.tcb_of(ip, local, remote)
     return ip, local, remote, seq if tcb is None else int(tcb.snd_una)
@@ -394,8 +402,8 @@ def fragments(stack: FuzzStack, arguments: Arguments) -> None:
 
 def fragment(stack: FuzzStack, arguments: Arguments) -> None:
     """One fragment, of whatever."""
-    identification, protocol = arguments.byte() % 40, arguments.pick((1, 6, 17))
-    offset = arguments.pick((0, 1, 2, 3, 8, 100, 8100, 8189, 8190, 8191))
+    identification, protocol = arguments.pick((0, 0, 0, 1, 2, 39, arguments.byte())), arguments.pick((1, 6, 17))
+    offset = arguments.pick((0, 1, 2, 3, 4, 8, 12, 8, 100, 8100, 8189, 8190, 8191))
     more = arguments.pick((0x2000, 0, 0x8000, 0x6000))
     length = arguments.pick((64, 8, 16, 24, 0, 1, 100, 1480, 63))
     options = arguments.pick((b"", b"\x01" * 4, b"\x07\x07\x04\0\0\0\0\0", b"\x83\x07\x04\0\0\0\0\0", b"\x01" * 40))

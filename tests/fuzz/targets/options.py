@@ -24,4 +24,4 @@ def begin(stack: FuzzStack) -> None:
 
 
 def make() -> World:
-    return World(STEPS, begin, blocks=1024)
+    return World(STEPS, begin, blocks=2048, rcvbuf_max_bytes=1 << 18, sndbuf_max_bytes=1 << 18)

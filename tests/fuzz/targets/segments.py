@@ -21,4 +21,4 @@ STEPS = (
 
 
 def make() -> World:
-    return World(STEPS, blocks=1024)
+    return World(STEPS, blocks=2048, rcvbuf_max_bytes=1 << 18, sndbuf_max_bytes=1 << 18)
