@@ -58,6 +58,8 @@ def _literal(text: str) -> str:
 def why_not_here(kind: str) -> str:
     """Why a device of this kind can't be opened on this machine by this user; "" if it can."""
     spec = DeviceSpec(kind, "net_null0" if kind == "vdev" else "")
+    if not spec.is_port:
+        return ""
     try:
         check_binding()
         device_checks.check_privilege(spec)

@@ -89,6 +89,7 @@ DRIVERS: dict[str, Driver] = {
     "ring": Driver("net_ring", "", needs_root=False, about="what is sent is received: for tests"),
     "pci": Driver("", "BDF", _options("devargs"), secondary=True, about="a NIC bound to vfio-pci or uio"),
     "vdev": Driver("", "NAME[,KEY=VALUE...]", about="any DPDK virtual device, its arguments as DPDK takes them"),
+    "kernel": Driver("", "", needs_root=False, sleeps=True, about="kernel sockets, not the stack; no DPDK"),
 }
 
 
@@ -103,6 +104,11 @@ class DeviceSpec:
     @property
     def driver(self) -> Driver:
         return DRIVERS[self.kind]
+
+    @property
+    def is_port(self) -> bool:
+        """Whether it is a DPDK port: kernel sockets are none."""
+        return self.kind != "kernel"
 
     def __str__(self) -> str:
         words = [self.name] if self.name else []
@@ -141,7 +147,9 @@ class Device:
             self._on_close.pop()()
 
 
-GRAMMAR = "veth[:NAME] tap[:NAME] af_packet:IFACE af_xdp:IFACE memif:SOCKET pcap:IN[,OUT] ring pci:BDF vdev:NAME[,...]"
+GRAMMAR = (
+    "veth[:NAME] tap[:NAME] af_packet:IFACE af_xdp:IFACE memif:SOCKET pcap:IN[,OUT] ring pci:BDF vdev:NAME[,...] kernel"
+)
 
 
 def parse_device(text: str) -> DeviceSpec:
@@ -154,7 +162,7 @@ def parse_device(text: str) -> DeviceSpec:
 def open_device(
     spec: DeviceSpec, *, queue: int = 0, file_prefix: str = "mpserve", hugepages: str = "auto", block_bytes: int = 0
 ) -> Device:
-    """Open the DPDK port of `spec` in this process, started, with one receive and one transmit queue.
+    """Open the DPDK port of `spec` in this process, started, with one receive and one transmit queue. Kernel sockets are none.
 
     `queue` is the queue of the kernel interface or NIC that this worker owns; `hugepages` is auto, on or off;
     `block_bytes` of DPDK memory are set aside as `Device.blocks`. Raises DeviceError with one line that says what to type.

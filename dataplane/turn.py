@@ -1,5 +1,6 @@
 """The poll loop. One turn: execute the last batch's commands, take frames in, fire timers, give events, send frames."""
 
+from mpserve.dataplane.completions import IDLE as IDLE
 from mpserve.dataplane.delivery import deliver
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import ARENA_BYTES, BURST, CONTROL_ROWS, core_at, counters_at
@@ -9,7 +10,6 @@ from mpserve.dataplane.tcp.backlog import complete_waiting_accepts
 from mpserve.dataplane.tcp.connection import recycle_released
 from mpserve.dataplane.wheel import TICK_SHIFT, next_deadline
 
-IDLE = -1
 LONGEST_SLEEP_US = 1_000_000
 MOST_BURSTS = 64  # of frames a turn, so that a flood of them can't keep timers and egress waiting
 ARENA_ROOM = 1 << 18  # what a burst is sure to find; more than that goes to blocks

@@ -44,8 +44,7 @@ def open_worker(undo: contextlib.ExitStack, device: Any, ip: str | None, setting
             impairment=config.impairment,
         )
         stack.callback(worker.close)
-        if worker._recorder is not None:
-            stack.callback(worker._recorder.close)
+        stack.callback(worker.machine.close_recorder)
         worker.channel.announce()
         stack.callback(worker.drain)
         undo.push(stack.pop_all())
@@ -60,6 +59,8 @@ def _open(stack: contextlib.ExitStack, config: Any) -> Any:
     from mpserve.framework import leftovers, preflight
 
     spec = parse_device(config.device)
+    if not spec.is_port:
+        raise SetupError("a channel needs the stack, which --device kernel has not: take another device")
     preflight.check(config, spec)
     leftovers.remove_stale()
     stack.callback(leftovers.remove_own)

@@ -14,13 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.layout import NEVER
 from mpserve.framework.completions import Completion
 from mpserve.framework.endpoints import Endpoint, Listener, connect
 from mpserve.framework.errors import Closed
+from mpserve.framework.machine import dotted
 from mpserve.framework.regular_fds import Poller, make_regular
 from mpserve.framework.regular_files import Threads
-from mpserve.framework.worker import HOUSEKEEPING_SECONDS, Worker, dotted
+from mpserve.framework.worker import HOUSEKEEPING_SECONDS, Worker
 
 BATCH = 32  # commands
 LOOK_SECONDS = 0.0002  # between looks at regular descriptors while the core polls its device
@@ -60,6 +62,8 @@ class Channel:
             raise ValueError(f"a batch of {batch} commands: give 1 or more")
         if worker is not None and (device is not None or ip is not None or settings):
             raise ValueError("a channel in a worker has the worker's device and settings: leave them out")
+        if worker is not None and worker.memory is None:
+            raise SetupError("a channel needs the stack, which --device kernel has not: take another device")
         self._undo = contextlib.ExitStack()
         if worker is None:
             from mpserve.framework.alone import open_worker

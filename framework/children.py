@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpserve.framework.polling import Wake
+
 Message = dict[str, Any]
 KEPT_LINES = 40
 
@@ -28,7 +30,7 @@ class Child:
 
     process: subprocess.Popen[bytes]
     control: int
-    pidfd: int
+    pidfd: int | None  # None where the system has none (macOS): the end of `control` tells of its death
     tail: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=KEPT_LINES))
     partial: dict[int, bytes] = field(default_factory=dict)
     alive: bool = True
@@ -65,16 +67,15 @@ class Children:
         self._selector = selectors.DefaultSelector()
         self._messages: collections.deque[tuple[Child | None, Message]] = collections.deque()
         self._children: list[Child] = []
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._wake = Wake()
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
 
     def wake(self) -> None:
         """Make `next` return a `wake` message. Safe in signal handlers and threads."""
-        with contextlib.suppress(OSError):
-            os.write(self._wake_write, b"x")
+        self._wake.set()
 
     def spawn(self, role: str) -> Child:
-        read, write = os.pipe2(os.O_CLOEXEC)
+        read, write = os.pipe()
         # -P: a random.py in the current folder shall not replace the standard library's.
         command = [sys.executable, "-P", *self._program, str(write), str(os.getpid()), role]
         process = subprocess.Popen(
@@ -86,8 +87,8 @@ class Children:
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
         os.close(write)
-        child = Child(process, read, os.pidfd_open(process.pid))
-        for descriptor in (child.control, self._stderr(child), child.pidfd):
+        child = Child(process, read, os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None)
+        for descriptor in filter(None, (child.control, self._stderr(child), child.pidfd)):
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ, child)
         self._children.append(child)
@@ -113,12 +114,12 @@ class Children:
 
     def _hear(self, descriptor: int, child: Child | None) -> None:
         if child is None:
-            os.read(self._wake_read, 1)
+            self._wake.clear()
             self._messages.append((None, {"event": "wake"}))
         elif descriptor == child.pidfd:
             self._reap(child)
-        elif child.alive:
-            self._read(child, descriptor)
+        elif child.alive and not self._read(child, descriptor) and child.pidfd is None and descriptor == child.control:
+            self._reap(child)
 
     def _read(self, child: Child, descriptor: int) -> bool:
         """Take in what a pipe holds; False if that was nothing."""
@@ -146,9 +147,10 @@ class Children:
             self._drain(child, descriptor)
         child.alive = False
         child.process.wait()
-        self._selector.unregister(child.pidfd)
         os.close(child.control)
-        os.close(child.pidfd)
+        if child.pidfd is not None:
+            self._selector.unregister(child.pidfd)
+            os.close(child.pidfd)
         for pipe in (child.process.stdin, child.process.stderr):
             with contextlib.suppress(BrokenPipeError):
                 assert pipe is not None
@@ -175,5 +177,4 @@ class Children:
             self.next()
             self._messages.clear()
         self._selector.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._wake.close()

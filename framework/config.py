@@ -64,7 +64,14 @@ class Config:
     @property
     def listeners(self) -> list[tuple[str, int]]:
         """(address, port) of each --listen."""
+        if self.over_kernel:
+            return [parse_kernel_listen(text) for text in self.listen]
         return [parse_listen(text, self.address) for text in self.listen]
+
+    @property
+    def over_kernel(self) -> bool:
+        """Kernel sockets take the stack's place."""
+        return self.device == "kernel"
 
     @property
     def static_routes(self) -> list[tuple[str, int, str]]:
@@ -100,6 +107,10 @@ def make_config(given: Mapping[str, Any], file: Mapping[str, Any] | None = None)
     limits = _limits({key: value for key, value in merged.items() if key not in kinds} | named)
     settings = {key: convert_setting(key, value, kinds[key]) for key, value in merged.items() if key in kinds}
     config = Config(**settings, limits=limits)
+    if config.over_kernel:
+        from mpserve.framework import kernel_settings
+
+        kernel_settings.check(settings, limits)
     _check(config)
     return config
 
@@ -173,15 +184,29 @@ def parse_listen(text: str, address: str) -> tuple[str, int]:
     return address, int(port)
 
 
+def parse_kernel_listen(text: str) -> tuple[str, int]:
+    """`[ADDRESS]:PORT`, an IPv4 address of the kernel's, "" for all of them. Raises SetupError."""
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise SetupError(f"--listen {text}: type --listen :PORT with a port from 1 to 65535")
+    try:
+        address = str(ipaddress.IPv4Address(host or "0.0.0.0"))
+    except ValueError:
+        raise SetupError(
+            f"--listen {text}: {host} is no IPv4 address: type --listen :{port}, or --listen 127.0.0.1:{port}"
+        ) from None
+    return "" if address == "0.0.0.0" else address, int(port)
+
+
 def _check(config: Config) -> None:
     interface = _check_ip(config.ip)
     _check_gateway(config.gateway, interface)
     check_routes(config.routes, interface)
-    ports = [port for _, port in config.listeners]
-    if not ports:
+    listeners = config.listeners
+    if not listeners:
         raise SetupError("nothing to listen on: type --listen :PORT")
-    if len(set(ports)) < len(ports):
-        raise SetupError(f"--listen :{max(ports, key=ports.count)} is given twice: leave one out")
+    if len(set(listeners)) < len(listeners):
+        raise SetupError(f"--listen :{max(listeners, key=listeners.count)[1]} is given twice: leave one out")
     if not 0 <= config.idle_spin_us <= 10_000_000:
         raise SetupError("idle-spin-us is out of range: give 0 to 10000000 microseconds")
     if not 0 <= config.grace_seconds <= 3600:
@@ -223,8 +248,15 @@ def _check_gateway(text: str | None, interface: ipaddress.IPv4Interface) -> None
         raise SetupError(f"--gateway {text} is not another host in {interface.network}: change it, or --ip")
 
 
+def allowed_cores() -> set[int]:
+    """The cores that this process may run on; where the system doesn't say (macOS), all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
 def _check_cpu(cpu: int | None) -> None:
-    allowed = os.sched_getaffinity(0)
+    allowed = allowed_cores()
     if cpu is not None and cpu not in allowed:
         raise SetupError(f"--cpu {cpu}: this process may run on {', '.join(map(str, sorted(allowed)))}")
 

@@ -132,8 +132,7 @@ class Listener(Endpoint):
     def setsockopt(self, level: int, name: int, value: int | bytes | str) -> None:
         if not isinstance(value, int):
             raise OSError(errno.EINVAL, f"socket option {name} = {value!r}: give an int")
-        listener = self.channel.worker.memory.arrays["listeners"][self._number]
-        socket_options.set_of_listener(listener, level, name, value)
+        self.channel.worker.machine.set_listener_option(self._number, level, name, value)
 
     def getsockopt(self, level: int, name: int) -> int | bytes:
         raise OSError(errno.ENOPROTOOPT, "the options of a listener can be set, not read")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mpserve.framework.codec import Codec
 
 if TYPE_CHECKING:
-    from mpserve.dataplane.events import Reason
+    from mpserve.dataplane.completions import Reason
     from mpserve.framework.lwsocket import LwSocket
     from mpserve.framework.worker import Worker
 

@@ -6,11 +6,12 @@ has no room for waits here and follows as it drains.
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mpserve.dataplane.events import OP_BITS, Command
+from mpserve.dataplane.completions import OP_BITS, Command
 from mpserve.framework import socket_options
 from mpserve.framework.errors import Closed
 
@@ -37,6 +38,7 @@ class LwSocket:
         "_backlog",
         "_backlog_bytes",
         "_credit",
+        "_eof",
         "_finish",
         "_put_payload",
         "_put_word",
@@ -60,6 +62,7 @@ class LwSocket:
         self._backlog_bytes = 0
         self._credit = CREDIT
         self._state = OPEN
+        self._eof = False  # the peer's was told
         self._waiting = False  # a write answered False, and on_writable is owed
         self._finish = -1  # SHUTDOWN or CLOSE, to follow the backlog
         self.cookie: Any = None
@@ -146,6 +149,10 @@ class LwSocket:
         if self._state >= CLOSING:
             raise Closed("the socket was closed")
 
+    @property
+    def _may_write(self) -> bool:
+        return self._state == OPEN
+
     def _end_writing(self, op: int) -> None:
         self._credit = -1
         if self._backlog:
@@ -200,6 +207,18 @@ class LwSocket:
             raise ValueError(f"a timeout of {seconds} s: give more than 0, or None for none")
         self._command(TIMEOUT, _ARGUMENT(int(seconds * 1e6)) if seconds else _NONE)
 
+    # -- handing over
+
+    def to_socket(self, unread: bytes = b"") -> socket.socket:
+        """A regular socket (one end of an AF_UNIX pair) joined to the connection, for select, asyncio, ssl, subprocesses.
+
+        `unread` is read from it first. The handler gets no more callbacks for the connection but `on_close`; names, options
+        and `info` stay with this object. Use the socket in another thread or without blocking. `docs/handlers.md` says
+        what it carries across. Raises Closed after close or abort, and the second time.
+        """
+        self._require_open()
+        return self._worker.join(self, unread)
+
     # -- socket options
 
     def setsockopt(self, level: int, name: int, value: int | bytes | str) -> None:
@@ -208,7 +227,7 @@ class LwSocket:
         `docs/handlers.md` lists them. Raises OSError for one that is not supported, or a value out of range.
         """
         self._require_open()
-        for argument in socket_options.arguments(level, name, value):
+        for argument in self._worker.option_arguments(self._slot, level, name, value):
             self._command(SET, _ARGUMENT(argument))
 
     def getsockopt(self, level: int, name: int) -> int | bytes:

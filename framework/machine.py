@@ -1,20 +1,33 @@
-"""A Core laid out for a device and wired to it: addresses of its functions, the clock, blocks, the counters' segment."""
+"""A Core laid out for a device and wired to it: addresses of its functions, the clock, blocks, the counters' segment.
+
+`Machine` is also what a worker asks about its connections; `KernelMachine` answers the same over kernel sockets.
+"""
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cffi
 import numpy as np
 
+from mpserve.dataplane.completions import SLOT_BITS, Command
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.faulty_wire import FaultyWire
 from mpserve.dataplane.impair_grammar import Impairment
-from mpserve.dataplane.layout import BLOCK_BYTES, COUNTERS, Core, make_core
+from mpserve.dataplane.jit import CHECKS
+from mpserve.dataplane.layout import BLOCK_BYTES, COUNTERS, NEVER, Core, make_core
 from mpserve.dataplane.limits import Limits
+from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
+from mpserve.framework import socket_options, stack_options
+from mpserve.framework.compiled_handler import CompiledHandler
+from mpserve.framework.core_channel import CoreChannel
+from mpserve.framework.handler import Handler
+from mpserve.framework.record import Recorder
+from mpserve.framework.request_batch import RequestBatch
 
 _FFI = cffi.FFI()
 
@@ -36,6 +49,7 @@ class Machine:
         routes: Sequence[tuple[str, int, str]] = (),
         counters: str | None = None,
         impairment: Impairment | None = None,
+        record: str | None = None,
     ) -> None:
         self.device = device
         self._counters_map: mmap.mmap | None = None
@@ -58,6 +72,131 @@ class Machine:
         if impairment is not None:
             few = getattr(device, "few_rx_mbufs", False)
             self.faulty_wire = FaultyWire(self.core, impairment, few_rx_mbufs=few)
+        self.channel = CoreChannel(self.core)
+        self.counters = self.core.counters
+        self._recorder = Recorder(self.core, record) if record else None
+        self._record = self.core.record
+        tcbs, conns = self.core.arrays["tcbs"], self.core.arrays["conns"]
+        self._conns, self._sndbuf_column = conns, conns.sndbuf
+        self._queued_column, self._generations = tcbs.snd_queued, tcbs.generation
+        self.attend: Callable[[], None] | None = None  # to be called after each turn, if there is anything to do
+        if self._recorder is not None or CHECKS:
+            self.attend = self._attend
+
+    # -- the loop
+
+    def spin(self, us: float) -> None:
+        """How long the channel looks about before it says IDLE; math.inf: for ever."""
+        self._record.idle_spin_us = NEVER if us == math.inf else int(us)
+
+    @property
+    def hurries(self) -> bool:
+        """Whether frames wait that the device has not taken."""
+        return bool(self._record.tx_count or self._record.output_count)
+
+    @property
+    def holds_output(self) -> bool:
+        """Whether something that was written or owed has not left yet."""
+        return self.hurries or (self.faulty_wire is not None and bool(self.faulty_wire.held))
+
+    def sleep_until(self, now_us: int) -> int:
+        """The next deadline (us), after IDLE."""
+        until = int(self._record.sleep_until)
+        return until if self.faulty_wire is None else min(until, self.faulty_wire.wake_at(now_us))
+
+    def woken(self) -> None:
+        """What woke the worker is about to be seen: spin again."""
+        self._record.idle_since = 0
+
+    def _attend(self) -> None:
+        if self._recorder is not None:
+            self._recorder.drain()
+        if CHECKS:
+            self.check()
+
+    # -- handlers that compiled code serves
+
+    def install(self, handler: Handler) -> RequestBatch | None:
+        """A compiled handler into the loop; what puts a codec before a Python one."""
+        if isinstance(handler, CompiledHandler):
+            handler.install(self.core)
+        elif handler.codec is not None:
+            return RequestBatch(self.core, handler.codec)
+        return None
+
+    def uninstall(self, handler: Handler) -> None:
+        if isinstance(handler, CompiledHandler):
+            handler.uninstall(self.core)
+
+    def close_compiled(self) -> None:
+        """Close the connections of a compiled handler; no callback follows."""
+        self._record.handler = 0
+        tcbs = self.core.arrays["tcbs"]
+        for slot in np.flatnonzero(tcbs.state != STATE_CLOSED):
+            self.channel.command(Command.CLOSE, self.handle_of(int(slot)))
+
+    # -- connections, by slot
+
+    def handle_of(self, slot: int) -> int:
+        return int(self._generations[slot]) << SLOT_BITS | slot
+
+    def send_room(self, slot: int, word: int) -> int:
+        """Bytes that a connection's send buffer and the pool of blocks have room for, this batch's writes (`word`) counted."""
+        channel = self.channel
+        pending = sum(len(p) for w, p in zip(channel.words, channel.payloads, strict=True) if w == word)
+        room = int(self._sndbuf_column[slot]) - int(self._queued_column[slot]) - pending
+        blocks = int(self._record.free_block_count) - sum(map(len, channel.payloads)) // (BLOCK_BYTES // 2)
+        return max(min(room, blocks * (BLOCK_BYTES // 2)), 0)
+
+    def queued(self, slot: int) -> int:
+        """Bytes that were written and are not acknowledged."""
+        return int(self._queued_column[slot])
+
+    def names(self, slot: int) -> tuple[tuple[str, int], tuple[str, int]]:
+        """((address, port) of the peer, (address, port) of this side)."""
+        conn = self._conns[slot]
+        ports = int(conn.ports)
+        return (dotted(int(conn.remote)), ports >> 16), (dotted(int(conn.local)), ports & 0xFFFF)
+
+    def listener_of(self, slot: int) -> int:
+        """The number of the listener that accepted the connection; another number if none did."""
+        return int(self._conns[slot].listener)
+
+    def option_arguments(self, slot: int, level: int, name: int, value: int | bytes | str) -> list[int]:
+        """The arguments of the Command.SETs that set an option. Raises OSError (ENOPROTOOPT, EINVAL)."""
+        return socket_options.arguments(level, name, value)
+
+    def read_option(self, slot: int, level: int, name: int) -> int | bytes:
+        """A socket option of a connection, with the batch's commands executed."""
+        self.channel.execute()
+        return stack_options.read(self.core, slot, level, name)
+
+    def tcp_info(self, slot: int) -> socket_options.TcpInfo:
+        """TCP_INFO of a connection, with the batch's commands executed."""
+        self.channel.execute()
+        return stack_options.tcp_info(self.core, slot)
+
+    def set_listener_option(self, number: int, level: int, name: int, value: int) -> None:
+        """Raises OSError for an option that listeners don't have."""
+        stack_options.set_of_listener(self.core.arrays["listeners"][number], level, name, value)
+
+    def stop_listening(self, number: int) -> None:
+        """Accept no more; a number whose handshakes are not over yet is not used again before `retire_listeners`."""
+        listener = self.core.arrays["listeners"][number]
+        listener.port = listener.defer_ms = listener.max_segment = 0
+        listener.used = 2 if listener.backlogged else 0  # 2: no longer found, and not yet to be used again
+
+    def retire_listeners(self) -> None:
+        """Stopped listeners whose handshakes are over may be used again."""
+        listeners = self.core.arrays["listeners"]
+        listeners.used[np.logical_and(listeners.used == 2, listeners.backlogged == 0)] = 0
+
+    # -- the rest
+
+    def stats(self) -> dict[str, int]:
+        """The core's counters, by name; on a faulty wire also what it did to frames."""
+        found = {name: int(self.counters[name]) for name in self.counters.dtype.names}
+        return found | (self.faulty_wire.counters if self.faulty_wire is not None else {})
 
     def _shared_counters(self, path: str | None) -> np.ndarray | None:
         """The segment that the supervisor made, as one record of COUNTERS."""
@@ -81,10 +220,22 @@ class Machine:
         if self.faulty_wire is not None:
             self.faulty_wire.check()
 
+    def close_recorder(self) -> None:
+        """Write what was recorded. Twice is once."""
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+
     def close(self) -> None:
+        self.channel.close()
         if self.faulty_wire is not None:
             self.faulty_wire.close()
         self.core.close()
+
+
+def dotted(address: int) -> str:
+    """The low 32 bits as an IPv4 address."""
+    return ".".join(str(address >> shift & 0xFF) for shift in (24, 16, 8, 0))
 
 
 def _device_blocks(device: Any, limits: Limits) -> np.ndarray | None:

@@ -17,6 +17,8 @@ CONNECTION_BYTES = 640  # hot and cold record, timer, flow table and queues
 
 def check(config: Config, spec: DeviceSpec) -> None:
     """Raises SetupError for what `spec` can't honour or this machine lacks. Makes nothing."""
+    if not spec.is_port:
+        return  # nothing of what follows is needed; the settings were checked by themselves
     _check_options(config, spec)
     check_binding()
     _check_hugepages(config)

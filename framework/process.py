@@ -8,6 +8,7 @@ control  {"event": "imported", "missing": []} waiting; these units have to be co
          {"event": "progress", ...}           ROLE compile: name, done, total
          {"event": "ready", "device": ...}    serving
          {"event": "refused", "message": ...} a SetupError
+ROLE is worker, spare or compile; kernel and kernel-spare serve over kernel sockets, without loading the stack.
 Its logging goes to stderr, which the supervisor passes on. It ends with its supervisor, draining.
 """
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mpserve.dataplane.device import Device
     from mpserve.framework.config import Config
     from mpserve.framework.handler import Handler
+    from mpserve.framework.kernel_machine import KernelSockets
 
 PR_SET_PDEATHSIG = 1
 CAP_SYS_NICE = 23
@@ -36,8 +38,12 @@ SPARE_WAITS_SECONDS = 1.0  # a spare leaves the cores to the worker that has jus
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel send SIGTERM, which drains, when the supervisor is gone; leave at once if it is already."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have the kernel send SIGTERM, which drains, when the supervisor is gone; leave at once if it is already.
+
+    Only Linux does that; elsewhere the end of stdin tells (`_stop_without_supervisor`).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -69,6 +75,16 @@ def import_everything() -> list[str]:
     return [unit.name for unit in jit.units() if not unit.is_cached()]
 
 
+def import_for(role: str) -> list[str]:
+    """What serving needs in this role; the names of the units that aren't compiled yet."""
+    if role in ("worker", "spare"):
+        return import_everything()
+    import mpserve.framework.kernel_machine
+    import mpserve.framework.worker  # noqa: F401
+
+    return []
+
+
 def load_units() -> None:
     from mpserve.dataplane import jit
 
@@ -84,8 +100,6 @@ def compile_units(control: Control) -> None:
 
 def serve(control: Control, order: dict[str, Any]) -> None:
     """Open the device, make the handler, run the worker until SIGTERM."""
-    from mpserve.dataplane.device import open_device, parse_device
-    from mpserve.dataplane.layout import BLOCK_BYTES
     from mpserve.framework import log
     from mpserve.framework.config import Config
     from mpserve.framework.load import find_handler
@@ -93,22 +107,36 @@ def serve(control: Control, order: dict[str, Any]) -> None:
 
     config = Config(**order["config"])
     log.set_up(config.verbose)
-    os.sched_setaffinity(0, {order["core"]})
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {order["core"]})
     handler_class = find_handler(order["target"])
     handler = handler_class(**parse_options(handler_class, order["options"]))
-    device = open_device(
-        parse_device(order["device"]),
-        file_prefix=order["file_prefix"],
-        hugepages=config.hugepages,
-        block_bytes=config.make_limits().blocks * BLOCK_BYTES,
-    )
+    device = _open(order, config)
     try:
         _run(control, order, config, handler, device)
     finally:
         device.close()
 
 
-def _run(control: Control, order: dict[str, Any], config: Config, handler: Handler, device: Device) -> None:
+def _open(order: dict[str, Any], config: Config) -> Device | KernelSockets:
+    if config.over_kernel:
+        from mpserve.framework.kernel_machine import KernelSockets
+
+        return KernelSockets(frozenset(config.limits))
+    from mpserve.dataplane.device import open_device, parse_device
+    from mpserve.dataplane.layout import BLOCK_BYTES
+
+    return open_device(
+        parse_device(order["device"]),
+        file_prefix=order["file_prefix"],
+        hugepages=config.hugepages,
+        block_bytes=config.make_limits().blocks * BLOCK_BYTES,
+    )
+
+
+def _run(
+    control: Control, order: dict[str, Any], config: Config, handler: Handler, device: Device | KernelSockets
+) -> None:
     from mpserve.framework import log
     from mpserve.framework.aio.streams import make_worker
 
@@ -129,13 +157,29 @@ def _run(control: Control, order: dict[str, Any], config: Config, handler: Handl
         counters=order["counters"],
         impairment=config.impairment,
         slow_callback=config.slow_callback,
-        on_ready=lambda: control.say("ready", device=device.description, mac=device.mac.hex(":"), mtu=device.mtu),
+        on_ready=lambda: control.say("ready", **_described(device)),
     )
     _stop_on_sigterm(worker, config.grace_seconds)
+    if sys.platform != "linux":
+        worker.add_reader(sys.stdin, _stop_without_supervisor, worker)
     try:
         worker.run()
     finally:
         worker.close()
+
+
+def _described(device: Device | KernelSockets) -> dict[str, Any]:
+    """What the start line tells of it; kernel sockets have neither MAC nor MTU of their own."""
+    from mpserve.framework.kernel_machine import KernelSockets
+
+    found = {"device": device.description}
+    return found if isinstance(device, KernelSockets) else found | {"mac": device.mac.hex(":"), "mtu": device.mtu}
+
+
+def _stop_without_supervisor(worker: Any) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        worker.remove_reader(sys.stdin)
+        worker.stop()
 
 
 def _stop_on_sigterm(worker: Any, grace_seconds: float) -> None:
@@ -152,7 +196,7 @@ def _stop_on_sigterm(worker: Any, grace_seconds: float) -> None:
 def in_the_background() -> Iterator[None]:
     """Run only when nobody else wants the core: a worker that polls on the same one would lose a time slice (4 ms) again
     and again. Without CAP_SYS_NICE there is no way back, so then as before."""
-    may_come_back = has_capability(CAP_SYS_NICE)
+    may_come_back = sys.platform == "linux" and has_capability(CAP_SYS_NICE)
     if may_come_back:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:
@@ -164,25 +208,26 @@ def in_the_background() -> Iterator[None]:
 
 def prepare(control: Control, role: str) -> None:
     """Get ready to be told what to serve. Without units that load, the supervisor decides about compiling."""
-    if role != "spare":
-        control.say("imported", missing=import_everything())
+    if role in ("worker", "kernel"):
+        control.say("imported", missing=import_for(role))
         return
     select.select([sys.stdin], [], [], SPARE_WAITS_SECONDS)
     with in_the_background():
-        missing = import_everything()
+        missing = import_for(role)
         control.say("imported", missing=missing)
-        if not missing:
+        if not missing and role == "spare":
             load_units()
 
 
-def obey(control: Control) -> None:
+def obey(control: Control, role: str) -> None:
     """Do what the lines on stdin say; without a line, nobody needs this process any more."""
     for line in sys.stdin:
         order = json.loads(line)
         if order["event"] == "start":
             serve(control, order)
             return
-        load_units()
+        if role in ("worker", "spare"):
+            load_units()
         control.say("prepared")
 
 
@@ -197,7 +242,7 @@ def main(arguments: list[str]) -> int:
             compile_units(control)
         else:
             prepare(control, arguments[2])
-            obey(control)
+            obey(control, arguments[2])
     except SetupError as error:
         control.say("refused", message=str(error))
         return 2

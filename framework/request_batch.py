@@ -18,14 +18,13 @@ from mpserve.dataplane.events import ACCEPT, CLOSED, READ, event_a, event_b, eve
 from mpserve.dataplane.jit import JIT, BoundUnit, inner
 from mpserve.dataplane.layout import Core, core_at
 from mpserve.dataplane.memory import allocate, copy, record_at, set_native64, unregister
-from mpserve.framework.codec import BAD, PARTIAL, Codec
+from mpserve.framework.codec import BAD, BAD_REQUEST, PARTIAL, Codec
 from mpserve.framework.compiled_errors import explain
 from mpserve.framework.reached import facts
 from mpserve.framework.requests import body_range, bound, request_parser
 from mpserve.framework.residues import NO_RESIDUE, Residues, drop_residue, pool_at
 
 ROWS = 4096  # a pass; when they are full, Python is given them, and the pass goes on
-BAD_REQUEST = 100  # a row's kind: the stream is none of the codec's
 JOINED_BYTES = 1 << 18  # requests that came in parts, of one pass
 _ENDED = -1  # residue_complete of a connection whose stream is BAD
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import signal
 import sys
 import threading
@@ -21,8 +20,9 @@ from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.links import Link, make_link
 from mpserve.framework import leftovers, log, preflight, publish
 from mpserve.framework.children import Child, Message
-from mpserve.framework.config import make_config, read_file
+from mpserve.framework.config import allowed_cores, make_config, read_file
 from mpserve.framework.handler import Handler
+from mpserve.framework.kernel_settings import DESCRIPTION
 from mpserve.framework.load import find_handler, target_of
 from mpserve.framework.options import parse_options, plain
 from mpserve.framework.supervisor import Stopped, Supervisor, WorkerFailed
@@ -59,7 +59,7 @@ class Server:
         self._options = {name: plain(value) for name, value in given.items()}
         _try_out(self.handler, given)
         self.spec = parse_device(self.config.device)
-        self.core = self.config.cpu if self.config.cpu is not None else min(os.sched_getaffinity(0))
+        self.core = self.config.cpu if self.config.cpu is not None else min(allowed_cores())
         self.worker_pid = 0
         self.restarts = -1  # the first start is none
         self._say = say or _print
@@ -77,7 +77,7 @@ class Server:
         if self.config.publish:
             # In a namespace of its own nobody reaches the others.
             listeners = [*([] if rootless.inside() else listeners), publish.parse_address(self.config.publish)]
-        return [_url(self.handler.scheme, host, port) for host, port in listeners]
+        return [_url(self.handler.scheme, host or "127.0.0.1", port) for host, port in listeners]
 
     def run(self) -> int:
         """Serve in the foreground until SIGINT, SIGTERM or SIGHUP; the exit status. A second signal is immediate.
@@ -126,7 +126,7 @@ class Server:
         self.stop()
 
     def _make_supervisor(self) -> None:
-        self._supervisor = Supervisor(self.program, self.config.grace_seconds)
+        self._supervisor = Supervisor(self.program, self.config.grace_seconds, over_kernel=self.config.over_kernel)
 
     def _on_signal(self, *_: object) -> None:
         supervisor = self._supervisor
@@ -148,13 +148,14 @@ class Server:
         assert supervisor is not None
         with contextlib.suppress(Stopped), contextlib.ExitStack() as stack:
             stack.callback(self._forget_supervisor)
-            leftovers.remove_stale()
-            stack.callback(leftovers.remove_own)
+            if not self.config.over_kernel:  # which leaves nothing, and has no shared memory
+                leftovers.remove_stale()
+                stack.callback(leftovers.remove_own)
             stack.callback(supervisor.close)
             worker = supervisor.prepare()
             link = stack.enter_context(self._make_link())
             stack.callback(supervisor.close)  # here too: the link goes after those who use it
-            order = self._order(link, leftovers.make_counters())
+            order = self._order(link)
             self._publish(stack)
             supervisor.keep_serving(worker, order, functools.partial(self._announce, link))
 
@@ -163,6 +164,8 @@ class Server:
 
     def _make_link(self) -> Link:
         config = self.config
+        if config.over_kernel:
+            return Link(self.spec, description=DESCRIPTION)
         return make_link(
             self.spec,
             ip=config.address,
@@ -180,16 +183,17 @@ class Server:
         stack.callback(relay.wait)
         stack.callback(relay.terminate)
 
-    def _order(self, link: Link, counters: str) -> Message:
-        """What a worker is told."""
+    def _order(self, link: Link) -> Message:
+        """What a worker is told. Over kernel sockets nothing is named in shared memory."""
+        over_kernel = self.config.over_kernel
         return {
             "target": self._target,
             "options": self._options,
             "config": dataclasses.asdict(self.config),
             "device": str(link.spec),
             "core": self.core,
-            "counters": counters,
-            "file_prefix": leftovers.own_name(),
+            "counters": None if over_kernel else leftovers.make_counters(),
+            "file_prefix": "" if over_kernel else leftovers.own_name(),
         }
 
     def _announce(self, link: Link, worker: Child, ready: Message) -> None:
@@ -199,14 +203,19 @@ class Server:
         if self.restarts:
             return
         where = link.description or ready["device"]
-        kernel = f"; the kernel's end is {link.interface} at {link.address}" if link.address else ""
-        faults = f"; the wire is impaired: {self.config.impair}" if self.config.impair else ""
-        self._say(
-            f"{self.handler.__name__} on {where}, {self.config.ip}, {ready['mac']}, core {self.core}{kernel}{faults}"
-        )
+        if self.config.over_kernel:
+            self._say(f"{self.handler.__name__} on {where}, core {self.core}")
+        else:
+            self._say(f"{self.handler.__name__} on {where}, {self._own_end(link, ready)}")
         for url in self.urls:
             self._say(f"serving {url}")
         self._serving.set()
+
+    def _own_end(self, link: Link, ready: Message) -> str:
+        """The server's addresses and core, the kernel's end of the link, what is wrong with the wire."""
+        kernel = f"; the kernel's end is {link.interface} at {link.address}" if link.address else ""
+        faults = f"; the wire is impaired: {self.config.impair}" if self.config.impair else ""
+        return f"{self.config.ip}, {ready['mac']}, core {self.core}{kernel}{faults}"
 
 
 def _try_out(handler: type[Handler], options: Mapping[str, Any]) -> None:

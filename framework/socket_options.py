@@ -1,4 +1,4 @@
-"""Socket options by the numbers of Python's `socket` module: which there are, their values, and TCP_INFO.
+"""Socket options by the numbers of Python's `socket` module: which there are, their values, and what TCP_INFO tells.
 
 An option that is not in the table is refused with ENOPROTOOPT, as a kernel does; a value out of range with EINVAL.
 """
@@ -12,14 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mpserve.dataplane.layout import Core
-from mpserve.dataplane.tcp import flags, settings
-from mpserve.dataplane.tcp.settings import LEAST_BUFFER, LEAST_SEGMENT, VALUE_BITS, Option
+from mpserve.dataplane.tcp import option_numbers as settings
+from mpserve.dataplane.tcp.option_numbers import LEAST_BUFFER, LEAST_SEGMENT, VALUE_BITS, Option
 from mpserve.dataplane.tcp.state import State
 
 IP, TCP, SOL = socket.IPPROTO_IP, socket.IPPROTO_TCP, socket.SOL_SOCKET
+# Not every system has these; no option has the number -1.
+TCP_QUICKACK, TCP_KEEPIDLE, TCP_USER_TIMEOUT, TCP_CONGESTION, TCP_DEFER_ACCEPT = (
+    getattr(socket, f"TCP_{name}", -1) for name in "QUICKACK KEEPIDLE USER_TIMEOUT CONGESTION DEFER_ACCEPT".split()
+)
 MOST_SECONDS = 32_767  # as on Linux, for keepalive times
-_CONTROLS = (b"cubic", b"reno")
+CONTROLS = (b"cubic", b"reno")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class TcpInfo:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """How an option is set on the stack, the values it takes, and how it reads back."""
+
     option: Option
     low: int
     high: int
@@ -62,7 +67,7 @@ class _Entry:
         """The value, if it is one for this option. Raises OSError (EINVAL)."""
         if not isinstance(value, int) or not self.low <= value <= self.high or value % self.step:
             multiples = f", a multiple of {self.step}" if self.step > 1 else ""
-            raise _out_of_range(name, value, f"{self.low} to {self.high}{multiples}")
+            raise out_of_range(name, value, f"{self.low} to {self.high}{multiples}")
         return value
 
 
@@ -71,29 +76,31 @@ def _bit(bit: int, when_set: int = 1) -> Callable[[Any, Any], int]:
 
 
 _BUFFER = (LEAST_BUFFER, 1 << 30)
-_TABLE: dict[tuple[int, int], _Entry] = {
-    (TCP, socket.TCP_NODELAY): _Entry(Option.NODELAY, 0, 1, _bit(settings.NAGLE, 0)),
-    (TCP, socket.TCP_QUICKACK): _Entry(Option.QUICKACK, 0, 1, _bit(settings.QUICKACK)),
-    (SOL, socket.SO_KEEPALIVE): _Entry(Option.KEEPALIVE, 0, 1, _bit(settings.KEEPALIVE)),
-    (TCP, socket.TCP_KEEPIDLE): _Entry(Option.KEEPIDLE, 1, MOST_SECONDS, lambda t, c: int(c.keep_idle_ms), 1000),
-    (TCP, socket.TCP_KEEPINTVL): _Entry(Option.KEEPINTVL, 1, MOST_SECONDS, lambda t, c: int(c.keep_interval_ms), 1000),
-    (TCP, socket.TCP_KEEPCNT): _Entry(Option.KEEPCNT, 1, 127, lambda t, c: int(c.keep_count)),
-    (TCP, socket.TCP_USER_TIMEOUT): _Entry(Option.USER_TIMEOUT, 0, 2**31 - 1, lambda t, c: int(c.user_timeout_ms)),
-    (TCP, socket.TCP_MAXSEG): _Entry(Option.MAXSEG, LEAST_SEGMENT, 65_535, lambda t, c: int(t.mss)),
-    (IP, socket.IP_TOS): _Entry(Option.TOS, 0, 252, lambda t, c: int(c.tos), step=4),  # the low two bits are ECN's
-    (IP, socket.IP_TTL): _Entry(Option.TTL, 1, 255, lambda t, c: int(c.ttl)),
-    (SOL, socket.SO_RCVBUF): _Entry(Option.RCVBUF, *_BUFFER, lambda t, c: int(c.rcvbuf)),
-    (SOL, socket.SO_SNDBUF): _Entry(Option.SNDBUF, *_BUFFER, lambda t, c: int(c.sndbuf)),
+TABLE: dict[tuple[int, int], Entry] = {
+    (TCP, socket.TCP_NODELAY): Entry(Option.NODELAY, 0, 1, _bit(settings.NAGLE, 0)),
+    (TCP, TCP_QUICKACK): Entry(Option.QUICKACK, 0, 1, _bit(settings.QUICKACK)),
+    (SOL, socket.SO_KEEPALIVE): Entry(Option.KEEPALIVE, 0, 1, _bit(settings.KEEPALIVE)),
+    (TCP, TCP_KEEPIDLE): Entry(Option.KEEPIDLE, 1, MOST_SECONDS, lambda t, c: int(c.keep_idle_ms), 1000),
+    (TCP, socket.TCP_KEEPINTVL): Entry(Option.KEEPINTVL, 1, MOST_SECONDS, lambda t, c: int(c.keep_interval_ms), 1000),
+    (TCP, socket.TCP_KEEPCNT): Entry(Option.KEEPCNT, 1, 127, lambda t, c: int(c.keep_count)),
+    (TCP, TCP_USER_TIMEOUT): Entry(Option.USER_TIMEOUT, 0, 2**31 - 1, lambda t, c: int(c.user_timeout_ms)),
+    (TCP, socket.TCP_MAXSEG): Entry(Option.MAXSEG, LEAST_SEGMENT, 65_535, lambda t, c: int(t.mss)),
+    (IP, socket.IP_TOS): Entry(Option.TOS, 0, 252, lambda t, c: int(c.tos), step=4),  # the low two bits are ECN's
+    (IP, socket.IP_TTL): Entry(Option.TTL, 1, 255, lambda t, c: int(c.ttl)),
+    (SOL, socket.SO_RCVBUF): Entry(Option.RCVBUF, *_BUFFER, lambda t, c: int(c.rcvbuf)),
+    (SOL, socket.SO_SNDBUF): Entry(Option.SNDBUF, *_BUFFER, lambda t, c: int(c.sndbuf)),
 }
+TABLE.pop((TCP, -1), None)
+OF_LISTENERS = {(TCP, socket.TCP_MAXSEG): "max_segment", (IP, socket.IP_TOS): "tos", (IP, socket.IP_TTL): "ttl"}
 
-_OF_LISTENERS = {(TCP, socket.TCP_MAXSEG): "max_segment", (IP, socket.IP_TOS): "tos", (IP, socket.IP_TTL): "ttl"}
 
-
-def _unknown(level: int, name: int) -> OSError:
+def unknown(level: int, name: int) -> OSError:
+    """For an option that is not in the table."""
     return OSError(errno.ENOPROTOOPT, f"socket option {name} of level {level} is not supported")
 
 
-def _out_of_range(name: int, value: object, asked: str) -> OSError:
+def out_of_range(name: int, value: object, asked: str) -> OSError:
+    """For a value that can't be; `asked` is what can."""
     return OSError(errno.EINVAL, f"socket option {name} = {value!r}: give {asked}")
 
 
@@ -106,97 +113,48 @@ def arguments(level: int, name: int, value: int | bytes | str) -> list[int]:
     """The arguments of the Command.SETs that set an option. Raises OSError (ENOPROTOOPT, EINVAL)."""
     if (level, name) == (SOL, socket.SO_LINGER):
         return [_pack(Option.LINGER, _linger(name, value))]
-    if (level, name) == (TCP, socket.TCP_CONGESTION):
+    if (level, name) == (TCP, TCP_CONGESTION):
         return [_pack(Option.CONGESTION, _congestion(name, value))]
     if (level, name) == (SOL, socket.SO_REUSEADDR):
-        _require_reuse(name, value)
+        require_reuse(name, value)
         return []
-    entry = _TABLE.get((level, name))
+    entry = TABLE.get((level, name))
     if entry is None:
-        raise _unknown(level, name)
+        raise unknown(level, name)
     return [_pack(entry.option, entry.checked(name, value) * entry.scale)]
 
 
 def _linger(name: int, value: object) -> int:
     """Milliseconds from a `struct linger` (two ints); -1: off."""
     if not isinstance(value, bytes | bytearray) or len(value) != 8:
-        raise _out_of_range(name, value, 'struct.pack("ii", on, seconds)')
+        raise out_of_range(name, value, 'struct.pack("ii", on, seconds)')
     on, seconds = struct.unpack("ii", value)
     if not 0 <= seconds <= MOST_SECONDS:
-        raise _out_of_range(name, seconds, f"0 to {MOST_SECONDS} seconds")
+        raise out_of_range(name, seconds, f"0 to {MOST_SECONDS} seconds")
     return int(seconds) * 1000 if on else -1
 
 
 def _congestion(name: int, value: object) -> int:
     text = value.encode() if isinstance(value, str) else value
-    if not isinstance(text, bytes) or text.rstrip(b"\0") not in (*_CONTROLS, b"newreno"):
-        raise _out_of_range(name, value, 'b"cubic" or b"reno"')
+    if not isinstance(text, bytes) or text.rstrip(b"\0") not in (*CONTROLS, b"newreno"):
+        raise out_of_range(name, value, 'b"cubic" or b"reno"')
     return int(text.rstrip(b"\0") != b"cubic")
 
 
-def _require_reuse(name: int, value: object) -> None:
+def require_reuse(name: int, value: object) -> None:
     """A listener of ours never minds old connections in TIME_WAIT: on is what is, off is not to be had."""
     if not value:
-        raise _out_of_range(name, value, "1: addresses are always reused here")
+        raise out_of_range(name, value, "1: addresses are always reused here")
 
 
-def read(core: Core, slot: int, level: int, name: int) -> int | bytes:
-    """An option's value as `socket.getsockopt` gives it. Raises OSError (ENOPROTOOPT)."""
-    tcb, conn = core.arrays["tcbs"][slot], core.arrays["conns"][slot]
-    on = int(conn.settings)
-    if (level, name) == (SOL, socket.SO_LINGER):
-        return struct.pack("ii", int(bool(on & settings.LINGER)), int(conn.linger_ms) // 1000)
-    if (level, name) == (TCP, socket.TCP_CONGESTION):
-        return _CONTROLS[bool(on & settings.NEWRENO)]
+def require_listener_option(level: int, name: int, value: int) -> None:
+    """Raises OSError (ENOPROTOOPT, EINVAL) for what a listener can't be set to."""
     if (level, name) == (SOL, socket.SO_REUSEADDR):
-        return 1
-    entry = _TABLE.get((level, name))
-    if entry is None:
-        raise _unknown(level, name)
-    return entry.read(tcb, conn) // entry.scale
-
-
-def set_of_listener(listener: Any, level: int, name: int, value: int) -> None:
-    """Set an option of a listener's record. Raises OSError (ENOPROTOOPT, EINVAL)."""
-    if (level, name) == (SOL, socket.SO_REUSEADDR):
-        _require_reuse(name, value)
-    elif (level, name) == (TCP, socket.TCP_DEFER_ACCEPT):
+        require_reuse(name, value)
+    elif (level, name) == (TCP, TCP_DEFER_ACCEPT):
         if not 0 <= value <= MOST_SECONDS:
-            raise _out_of_range(name, value, f"0 to {MOST_SECONDS} seconds")
-        listener.defer_ms = value * 1000
-    elif (level, name) in _OF_LISTENERS:
-        listener[_OF_LISTENERS[level, name]] = _TABLE[level, name].checked(name, value)
+            raise out_of_range(name, value, f"0 to {MOST_SECONDS} seconds")
+    elif (level, name) in OF_LISTENERS:
+        TABLE[level, name].checked(name, value)
     else:
-        raise _unknown(level, name)
-
-
-def tcp_info(core: Core, slot: int) -> TcpInfo:
-    """TCP_INFO of a connection."""
-    tcb, conn = core.arrays["tcbs"][slot], core.arrays["conns"][slot]
-    on = int(tcb["flags"])
-    names = {"timestamps": on & flags.TIMESTAMPS, "sack": on & flags.SACK, "wscale": int(tcb.rcv_scale)}
-    error = int(conn.soft_error)
-    out = (int(tcb.snd_nxt) - int(tcb.snd_una)) & 0xFFFFFFFF
-    return TcpInfo(
-        state=State(int(tcb.state)),
-        options=frozenset(name for name, there in names.items() if there),
-        congestion=_CONTROLS[bool(int(conn.settings) & settings.NEWRENO)].decode(),
-        snd_mss=int(tcb.mss),
-        snd_cwnd=int(tcb.cwnd),
-        snd_ssthresh=int(tcb.ssthresh),
-        snd_wnd=int(tcb.snd_wnd),
-        snd_queued=int(tcb.snd_queued),
-        in_flight=out - int(tcb.sacked) - int(tcb.lost),
-        sacked=int(tcb.sacked),
-        lost=int(tcb.lost),
-        rcv_wnd=(int(tcb.rcv_adv) - int(tcb.rcv_nxt)) & 0xFFFFFFFF,
-        rcv_queued=int(conn.rcv_queued),
-        rtt=int(tcb.srtt_us),
-        rttvar=int(tcb.rttvar_us),
-        min_rtt=int(conn.min_rtt_us),
-        rto=int(tcb.rto_us),
-        retransmits=int(tcb.retries),
-        sndbuf=int(conn.sndbuf),
-        rcvbuf=int(conn.rcvbuf),
-        soft_error=divmod(error, 256) if error and conn.soft_error_una == tcb.snd_una else None,
-    )
+        raise unknown(level, name)

@@ -9,11 +9,9 @@ import threading
 import traceback
 from typing import TYPE_CHECKING
 
-from mpserve.dataplane.jit import JIT
-from mpserve.dataplane.standby import standby
-
 if TYPE_CHECKING:
     from mpserve.framework.core_channel import CoreChannel
+    from mpserve.framework.kernel_channel import KernelChannel
 
 _OUR_FRAMES = ("framework/worker.py", "framework/process.py", "framework/timers.py", "threading.py")
 
@@ -24,7 +22,7 @@ class Standby:
     `slow_seconds`: a callback that has run for so long is logged, once, with its stack; 0: none is.
     """
 
-    def __init__(self, channel: CoreChannel, log: logging.Logger, slow_seconds: float) -> None:
+    def __init__(self, channel: CoreChannel | KernelChannel, log: logging.Logger, slow_seconds: float) -> None:
         self._channel, self._log, self._slow_seconds = channel, log, slow_seconds
         self._core = channel.core
         self._watched = threading.get_ident()
@@ -34,19 +32,30 @@ class Standby:
 
     def start(self) -> None:
         """Without a clock of its own (tests in virtual time) or without compiled code there is no standby."""
-        if not JIT or not self._core.record.read_tsc:
+        if self._core is not None and not self._prepare_turning():
             return
-        self._core.record.usleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value
-        call, address = standby.call, self._core.address
-        self._threads = [threading.Thread(target=call, args=(address,), name="mpserve-standby", daemon=True)]
         if self._slow_seconds > 0:
             self._threads.append(threading.Thread(target=self._watch, name="mpserve-watchdog", daemon=True))
         for thread in self._threads:
             thread.start()
 
+    def _prepare_turning(self) -> bool:
+        """The stack is turned by compiled code; the kernel needs nobody."""
+        from mpserve.dataplane.jit import JIT
+        from mpserve.dataplane.standby import standby
+
+        assert self._core is not None
+        if not JIT or not self._core.record.read_tsc:
+            return False
+        self._core.record.usleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value
+        call, address = standby.call, self._core.address
+        self._threads = [threading.Thread(target=call, args=(address,), name="mpserve-standby", daemon=True)]
+        return True
+
     def stop(self) -> None:
         """Both threads are over when this returns."""
-        self._core.record.standby_stop = 1
+        if self._core is not None:
+            self._core.record.standby_stop = 1
         self._over.set()
         for thread in self._threads:
             thread.join()

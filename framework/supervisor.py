@@ -29,10 +29,11 @@ class WorkerFailed(SetupError):
 
 
 class Supervisor:
-    """One worker and its spare. `program` is what they run."""
+    """One worker and its spare. `program` is what they run; `over_kernel`: over kernel sockets, without the stack."""
 
-    def __init__(self, program: tuple[str, ...], grace_seconds: float) -> None:
+    def __init__(self, program: tuple[str, ...], grace_seconds: float, *, over_kernel: bool = False) -> None:
         self._children = Children(program)
+        self._worker_role, self._spare_role = ("kernel", "kernel-spare") if over_kernel else ("worker", "spare")
         self._grace_seconds = grace_seconds
         self._on_ready: Callable[[Child, Message], None] = lambda worker, message: None
         self._closed = False
@@ -54,7 +55,7 @@ class Supervisor:
 
     def prepare(self) -> Child:
         """A worker that waits for its order, while the rest is made; the stack is compiled then."""
-        worker = self._children.spawn("worker")
+        worker = self._children.spawn(self._worker_role)
         self._compile(worker)
         return worker
 
@@ -87,7 +88,8 @@ class Supervisor:
             self._log.error("worker %d died: %s", worker.pid, reason)
             if failures == QUICK_FAILURES:
                 raise WorkerFailed(f"the worker died {failures} times in a row, the last time by {reason}")
-            leftovers.remove_worker_files()
+            if self._worker_role == "worker":
+                leftovers.remove_worker_files()
             worker = self._take_spare()
 
     def _life_of(self, worker: Child, order: Message, died_at: float | None) -> tuple[float, str]:
@@ -99,7 +101,7 @@ class Supervisor:
                 if message["event"] == "ready":
                     ready_at = time.monotonic()
                     self._greet(worker, message, died_at)
-                    self._spare = self._children.spawn("spare")
+                    self._spare = self._children.spawn(self._spare_role)
                 elif message["event"] == "refused":
                     refusal = message["message"]
                     if died_at is None:
@@ -117,7 +119,7 @@ class Supervisor:
     def _take_spare(self) -> Child:
         """The spare, or a new one where it has died too or there was none yet."""
         spare, self._spare = self._spare, None
-        return spare if spare is not None and spare.alive else self._children.spawn("spare")
+        return spare if spare is not None and spare.alive else self._children.spawn(self._spare_role)
 
     def _messages_of(self, child: Child) -> Iterator[Message]:
         """What one child says, up to its death. Raises Stopped when asked to stop."""

@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
+import functools
 import logging
 import math
-import os
 import select
+import socket
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from mpserve.dataplane.completions import IDLE, NEVER, SLOT_MASK, Event, Reason
 from mpserve.dataplane.errors import DeviceError, SetupError
-from mpserve.dataplane.events import (
-    ACCEPT,
-    CLOSED,
-    CONNECT,
-    EOF,
-    READ,
-    SLOT_BITS,
-    SLOT_MASK,
-    WRITABLE,
-    Command,
-    Reason,
-)
 from mpserve.dataplane.impair_grammar import Impairment
-from mpserve.dataplane.jit import CHECKS
-from mpserve.dataplane.layout import BLOCK_BYTES, NEVER, Core
 from mpserve.dataplane.limits import DEFAULTS, Limits
-from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
 from mpserve.framework import socket_options
-from mpserve.framework.compiled_handler import CompiledHandler
-from mpserve.framework.core_channel import IDLE, CoreChannel
+from mpserve.framework.codec import BAD_REQUEST
+from mpserve.framework.descriptors import Descriptors
+from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
+from mpserve.framework.joint import Joint, join
 from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
-from mpserve.framework.machine import Machine
-from mpserve.framework.record import Recorder
-from mpserve.framework.request_batch import BAD_REQUEST, RequestBatch
+from mpserve.framework.polling import Wake
 from mpserve.framework.standby import Standby
 from mpserve.framework.timers import Timer, Timers
 
+if TYPE_CHECKING:
+    from mpserve.dataplane.layout import Core
+    from mpserve.framework.machine import Machine
+
+READ, ACCEPT, EOF, WRITABLE = int(Event.READ), int(Event.ACCEPT), int(Event.EOF), int(Event.WRITABLE)
+CLOSED, CONNECT = int(Event.CLOSED), int(Event.CONNECT)
 ALL = -1  # every worker, in place of a core
 HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
+LOOK_SECONDS = 0.0001  # between looks at other descriptors while there is work
 DEVICE_ERRORS = 300  # looks at a descriptor in error, 10 ms apart, before the worker gives up
 NAP_SECONDS = 0.001  # between looks at a device that has no descriptor to sleep on ...
 LONGEST_NAP_SECONDS = 0.004  # ... twice as long each time that nothing had happened
@@ -83,8 +74,7 @@ class Worker:
     ) -> None:
         self.handler, self.device, self.core = handler, device, core
         self.log = log or logging.getLogger("mpserve.worker")
-        self._machine = Machine(
-            device,
+        self.machine: Machine = _maker_of(device)(
             limits,
             ip=ip,
             prefix_length=prefix_length,
@@ -92,23 +82,21 @@ class Worker:
             routes=routes,
             counters=counters,
             impairment=impairment,
+            record=record,
         )
-        self.faulty_wire = self._machine.faulty_wire
-        memory = self.memory
-        memory.record.idle_spin_us = NEVER if busy_poll else idle_spin_us
-        self.channel = CoreChannel(memory)
-        self._listeners = {self.channel.listen(port, address or None): (address, port) for address, port in listen}
-        self._recorder = Recorder(memory, record) if record else None
+        machine = self.machine
+        self.faulty_wire = machine.faulty_wire
+        machine.spin(math.inf if busy_poll else idle_spin_us)
+        self.channel = machine.channel
+        self._listeners = {self._listen(address, port): (address, port) for address, port in listen}
         self._sockets: list[LwSocket | None] = [None] * limits.max_connections
         self._closing: dict[int, LwSocket] = {}
-        self.endpoints: dict[int, Any] = {}  # by slot: connections that belong to a Channel, not to the handler
+        self.endpoints: dict[int, Any] = {}  # by slot: connections of a Channel or a regular socket, not the handler's
         self.acceptors: dict[int, Any] = {}  # by number: the same of listeners
         self.each_turn: list[Callable[[], None]] = []  # called behind the callbacks of each turn
         self.longest_turn = HOUSEKEEPING_SECONDS  # how long compiled code may go on while nothing happens
+        self._joints: set[Joint] = set()  # regular sockets' ends that are open
         self._spare: list[LwSocket] = []
-        tcbs = memory.arrays["tcbs"]
-        self._queued_column, self._generations = tcbs.snd_queued, tcbs.generation
-        self._sndbuf_column = memory.arrays["conns"].sndbuf
         self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
         self._stopping = False
@@ -119,30 +107,31 @@ class Worker:
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
         self._standby = Standby(self.channel, self.log, slow_callback)
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._idle_poll = self._make_poll(device.wait_fds)
+        self._wake = Wake()
+        self.descriptors, self._look_at = Descriptors(self.renew_schedule), -1.0
+        self._idle_poll = self._make_poll([self.descriptors.fileno(), *device.wait_fds])
         self.handler_errors = 0
         self._batch = getattr(handler, "on_batch", None)
-        self._requests: RequestBatch | None = None
-        self._install(handler)
+        self._requests = machine.install(handler)
         if self._batch is not None and type(handler).on_data is not Handler.on_data:
             raise SetupError(f"{type(handler).__name__} defines both on_data and on_batch: keep one of them")
 
-    def _install(self, handler: Handler) -> None:
-        """A compiled handler into the loop; a codec before a Python one."""
-        if isinstance(handler, CompiledHandler):
-            handler.install(self.memory)
-        elif handler.codec is not None:
-            self._requests = RequestBatch(self.memory, handler.codec)
+    def _listen(self, address: str, port: int) -> int:
+        try:
+            return self.channel.listen(port, address or None)
+        except OSError as error:
+            why = f"--listen {address}:{port}: {error.strerror}: choose another port or address"
+            self.machine.close()
+            raise SetupError(why) from None
 
     @property
     def memory(self) -> Core:
-        """The core's memory."""
-        return self._machine.core
+        """The core's memory; kernel sockets have none."""
+        return self.machine.core
 
     def _make_poll(self, wait_fds: list[int]) -> select.poll:
         poll = select.poll()
-        for fd in (self._wake, *wait_fds):
+        for fd in (self._wake.fileno(), *wait_fds):
             poll.register(fd, select.POLLIN)
         return poll
 
@@ -181,23 +170,31 @@ class Worker:
         elif count == IDLE and sleep and not self._stopping and not channel.words:
             self._sleep()
             channel.leave()
+        if self.descriptors.watched and (self.now >= self._look_at or not sleep):
+            self._look()
         if self._calls:
             self._run_calls()
         if self.now >= self._next_timer:
             self._run_timers()
         for function in self.each_turn:
             function()
-        if self._recorder is not None:
-            self._recorder.drain()
-        if CHECKS:
-            self._machine.check()
+        if self.machine.attend is not None:
+            self.machine.attend()
         return max(count, 0)
 
     def _schedule_return(self) -> None:
-        """Have compiled code come back for the next timer, and for signals; looked at again in half that time."""
-        self._renew_at = self.now + self.longest_turn / 2
-        until = min(self.now + self.longest_turn, self._next_timer)
+        """Have compiled code come back for the next timer, for signals and descriptors; renewed in half that time."""
+        longest = min(self.longest_turn, LOOK_SECONDS) if self.descriptors.watched else self.longest_turn
+        self._renew_at = self.now + longest / 2
+        until = min(self.now + longest, self._next_timer)
         self.channel.set_return_at(min(int(until * 1e6) + 1, self.wake_at_us))
+
+    def _look(self) -> None:
+        """Call for the descriptors that are ready."""
+        self._look_at = self.now + LOOK_SECONDS
+        for watch in self.descriptors.ready():
+            if not watch.cancelled:
+                self._guarded_call(watch.function, watch.arguments)
 
     def _finish(self) -> None:
         try:
@@ -207,20 +204,17 @@ class Worker:
         self.drain()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._recorder is not None:
-            self._recorder.close()
+        self.machine.close_recorder()
 
     def drain(self, seconds: float = 0.2) -> None:
         """Close every connection and give their last frames a little time to leave."""
         self._close_all()
         until = time.monotonic() + seconds
-        self.memory.record.idle_spin_us = 0  # come back whenever nothing happens
+        self.machine.spin(0)  # come back whenever nothing happens
         while True:
             self.channel.set_return_at(self.channel.now_us)
             self.channel.turn()
-            held = self.faulty_wire is not None and self.faulty_wire.held
-            owed = held or self.memory.record.output_count or self.memory.record.tx_count
-            if time.monotonic() > until or not owed:
+            if time.monotonic() > until or not self.machine.holds_output:
                 break
 
     def _close_all(self) -> None:
@@ -229,22 +223,20 @@ class Worker:
         for endpoint in self.endpoints.values():
             endpoint.finish()
         if self.handler.is_compiled:
-            self.memory.record.handler = 0  # no callback follows `on_stop`
-            tcbs = self.memory.arrays["tcbs"]
-            for slot in np.flatnonzero(tcbs.state != STATE_CLOSED):
-                self.channel.command(Command.CLOSE, int(tcbs[slot].generation) << SLOT_BITS | int(slot))
+            self.machine.close_compiled()
 
     def close(self) -> None:
         """Give the core's memory back; `run` has returned."""
-        if isinstance(self.handler, CompiledHandler):
-            self.handler.uninstall(self.memory)
+        self.machine.uninstall(self.handler)
         if self._requests is not None:
             self._requests.close()
         if self.faulty_wire is not None:
             self.log.info("the faulty wire: %s", self.faulty_wire)
-        self.channel.close()
-        self._machine.close()
-        os.close(self._wake)
+        for joint in list(self._joints):
+            joint.close()
+        self.descriptors.close()
+        self.machine.close()
+        self._wake.close()
 
     def stop(self) -> None:
         """Let `run` return. May be called from any thread and from a signal handler."""
@@ -252,8 +244,7 @@ class Worker:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.eventfd_write(self._wake, 1)
+        self._wake.set()
 
     def watch(self, fd: int) -> None:
         """Wake from sleep when `fd` is readable, too; a function of `each_turn` sees to it."""
@@ -263,33 +254,30 @@ class Worker:
         self._idle_poll.unregister(fd)
 
     def renew_schedule(self) -> None:
-        """`longest_turn` or `wake_at_us` has changed."""
+        """`longest_turn` or `wake_at_us` has changed, or there are descriptors to look at."""
         self._renew_at = -1.0
 
     def _sleep(self, longest: float = math.inf) -> None:
         """Wait for a frame, a call from another thread, or the next deadline of the stack or of a timer; seconds at most."""
-        record = self.memory.record
-        now = self.channel.now_us
-        until = min(int(record.sleep_until), self.wake_at_us)
+        machine, now = self.machine, self.channel.now_us
+        until = min(machine.sleep_until(now), self.wake_at_us)
         if self._next_timer < math.inf:
             until = min(until, int(self._next_timer * 1e6))
-        if self.faulty_wire is not None:
-            until = min(until, self.faulty_wire.wake_at(now))
         wait = min(max(until - now, 0) / 1e6, longest)
-        if record.tx_count or record.output_count:
+        if machine.hurries:
             wait = min(wait, NAP_SECONDS)
         elif not self.device.wait_fds:
             wait = min(wait, self._nap)
             self._nap = min(2 * self._nap, LONGEST_NAP_SECONDS)
         if self._calls or self._stopping or wait == 0:
             return
-        self.memory.counters.sleeps += 1
+        machine.counters.sleeps += 1
         ready = self._idle_poll.poll(wait * 1000)
         if ready:
-            record.idle_since = 0  # what woke us is about to be seen: spin again
+            machine.woken()
+            self._look_at = -1.0
             self._check_device(ready)
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
+            self._wake.clear()
 
     def _check_device(self, ready: list[tuple[int, int]]) -> None:
         """An interface that is down or gone has its descriptor in error at every look: wait a little, and at last give up."""
@@ -380,7 +368,7 @@ class Worker:
         """Every event but READ."""
         handler = self.handler
         if kind == ACCEPT:
-            handle = int(self._generations[slot]) << SLOT_BITS | slot
+            handle = self.machine.handle_of(slot)
             if a in self.acceptors:
                 self.acceptors[a].on_accept(slot, handle, b)
             else:
@@ -406,6 +394,7 @@ class Worker:
             if sock._state != CLOSING:
                 handler.on_connect(sock)
         elif sock._state != CLOSING:
+            sock._eof |= kind == EOF
             (handler.on_eof if kind == EOF else handler.on_timeout)(sock)
 
     def _make_socket(self, slot: int, handle: int) -> LwSocket:
@@ -446,39 +435,53 @@ class Worker:
     def forget(self, sock: LwSocket) -> None:
         """A socket was closed by the handler: no more callbacks but `on_close`."""
         self._sockets[sock._slot] = None
-        self._closing[sock._slot] = sock
+        joint = self.endpoints.get(sock._slot)
+        if joint is None:
+            self._closing[sock._slot] = sock
+        else:
+            joint.let_go()
+
+    def join(self, sock: LwSocket, unread: bytes) -> socket.socket:
+        """A regular socket for a connection, which gets no more callbacks but `on_close`."""
+        slot = sock._slot
+        if slot in self.endpoints:
+            raise Closed("the connection was given to a regular socket before")
+        joint, regular = join(self, sock, self._joints)
+        self._sockets[slot], self.endpoints[slot] = None, joint
+        joint.begin(unread)
+        return regular
+
+    def closed(self, sock: LwSocket, reason: Reason) -> None:
+        """The connection of a regular socket is over."""
+        del self.endpoints[sock._slot]
+        self._sockets[sock._slot] = sock
+        self._closed(sock._slot, reason)
 
     def send_room(self, sock: Any) -> int:
         """Bytes that the socket's send buffer and the pool of blocks have room for, this batch's writes counted."""
-        channel, record = self.channel, self.memory.record
-        pending = sum(len(p) for w, p in zip(channel.words, channel.payloads, strict=True) if w == sock._word)
-        room = int(self._sndbuf_column[sock._slot]) - int(self._queued_column[sock._slot]) - pending
-        blocks = int(record.free_block_count) - sum(map(len, channel.payloads)) // (BLOCK_BYTES // 2)
-        return max(min(room, blocks * (BLOCK_BYTES // 2)), 0)
+        return self.machine.send_room(sock._slot, sock._word)
 
     def check_hard_limit(self, sock: LwSocket) -> None:
         """Give up a peer that doesn't read what is written."""
         if sock._backlog_bytes > WRITE_HARD_LIMIT:
-            self.memory.counters.slow_readers += 1
+            self.machine.counters.slow_readers += 1
             sock.abort()
 
     def names(self, slot: int) -> tuple[tuple[str, int], tuple[str, int]]:
         """((address, port) of the peer, (address, port) of this side)."""
-        conn = self.memory.arrays["conns"][slot]
-        ports = int(conn.ports)
-        return (dotted(int(conn.remote)), ports >> 16), (dotted(int(conn.local)), ports & 0xFFFF)
+        return self.machine.names(slot)
 
     def listener_of(self, slot: int) -> tuple[str, int] | None:
-        return self._listeners.get(int(self.memory.arrays["conns"][slot].listener))
+        return self._listeners.get(self.machine.listener_of(slot))
+
+    def option_arguments(self, slot: int, level: int, name: int, value: int | bytes | str) -> list[int]:
+        return self.machine.option_arguments(slot, level, name, value)
 
     def read_option(self, slot: int, level: int, name: int) -> int | bytes:
-        """A socket option of a connection, with the batch's commands executed."""
-        self.channel.execute()
-        return socket_options.read(self.memory, slot, level, name)
+        return self.machine.read_option(slot, level, name)
 
     def tcp_info(self, slot: int) -> socket_options.TcpInfo:
-        self.channel.execute()
-        return socket_options.tcp_info(self.memory, slot)
+        return self.machine.tcp_info(slot)
 
     def set_listener_option(self, listen: tuple[str, int], level: int, name: int, value: int) -> None:
         """Set TCP_DEFER_ACCEPT (seconds), TCP_MAXSEG, IP_TOS, IP_TTL or SO_REUSEADDR of a listener, as given to `listen`.
@@ -488,21 +491,19 @@ class Worker:
         number = next((n for n, where in self._listeners.items() if where == listen), None)
         if number is None:
             raise KeyError(f"no listener at {listen}: there are {list(self._listeners.values())}")
-        socket_options.set_of_listener(self.memory.arrays["listeners"][number], level, name, value)
+        self.machine.set_listener_option(number, level, name, value)
 
     # -- what handlers ask
 
     @property
     def stats(self) -> dict[str, int]:
         """The core's counters, by name; on a faulty wire also what it did to frames."""
-        counters = self.memory.counters
-        found = {name: int(counters[name]) for name in counters.dtype.names}
-        faults = self.faulty_wire.counters if self.faulty_wire is not None else {}
         requests = self._requests.counters if self._requests is not None else {}
-        if isinstance(self.handler, CompiledHandler):
-            self.handler_errors, requests = self.handler.errors, self.handler.counters
+        if self.handler.is_compiled:
+            compiled: Any = self.handler
+            self.handler_errors, requests = compiled.errors, compiled.counters
         own = {"handler_errors": self.handler_errors, "slow_callbacks": self._standby.slow_callbacks}
-        return found | faults | requests | own
+        return self.machine.stats() | requests | own
 
     def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
         """Begin a connection to (IPv4 address, port). `on_connect` follows, or `on_close` with the reason if it can't be had.
@@ -539,6 +540,25 @@ class Worker:
         if core not in (self.core, ALL):
             raise ValueError(f"no worker runs on core {core}: there is one, on core {self.core}")
         self._calls.append((self.handler.on_message, (self.core, bytes(data))))
+
+    def add_reader(self, file: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a function on this worker's thread while a kernel descriptor (a number, or what has `fileno`) can be read.
+
+        As asyncio's: it is called again and again until something is read, at the end of file too. Replaces the one before.
+        """
+        self.descriptors.add_reader(file, function, *arguments)
+
+    def remove_reader(self, file: Any) -> bool:
+        """Call nothing any more; do it before closing `file`. Whether there was one."""
+        return self.descriptors.remove_reader(file)
+
+    def add_writer(self, file: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        """The same while a descriptor can be written."""
+        self.descriptors.add_writer(file, function, *arguments)
+
+    def remove_writer(self, file: Any) -> bool:
+        """Whether there was one."""
+        return self.descriptors.remove_writer(file)
 
     def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> concurrent.futures.Future[Any]:
         """Run a function that may block in a thread; the future is completed on this worker's thread."""
@@ -580,6 +600,11 @@ class Worker:
             self._log_error(getattr(function, "__qualname__", repr(function)))
 
 
-def dotted(address: int) -> str:
-    """The low 32 bits as an IPv4 address."""
-    return ".".join(str(address >> shift & 0xFF) for shift in (24, 16, 8, 0))
+def _maker_of(device: Any) -> Callable[..., Machine]:
+    """What makes the machine behind a device: its own, if it has one, else the stack's, which is loaded only then."""
+    own: Callable[..., Machine] | None = getattr(device, "make_machine", None)
+    if own is not None:
+        return own
+    from mpserve.framework.machine import Machine
+
+    return functools.partial(Machine, device)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 if TYPE_CHECKING:
+    from mpserve.dataplane.completions import Reason
     from mpserve.dataplane.errors import DeviceError, SetupError
-    from mpserve.dataplane.events import Reason
     from mpserve.dataplane.jit import compiled
     from mpserve.dataplane.limits import Limits
     from mpserve.framework.channel import Channel
@@ -68,7 +68,7 @@ _HOMES = {
     "Lines": "framework.codec",
     "Listener": "framework.endpoints",
     "LwSocket": "framework.lwsocket",
-    "Reason": "dataplane.events",
+    "Reason": "dataplane.completions",
     "Server": "framework.server",
     "SetupError": "dataplane.errors",
     "Worker": "framework.worker",

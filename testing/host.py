@@ -50,6 +50,7 @@ class Host:
         **limits: Any,
     ) -> None:
         self.handler, self.ip, self.port = handler, ip, port
+        self.far = "10.9.0.1"  # where clients are
         faults = Faults(
             loss=loss,
             burst=burst,
@@ -98,6 +99,11 @@ class Host:
         self._clients[local] = made
         self.settle()
         return made
+
+    @staticmethod
+    def free_port() -> int:
+        """A port that nobody listens on, unless it is made to be."""
+        return 80
 
     def listen(self, port: int, address: str = "10.9.0.1", *, accept: bool = True) -> list[Client]:
         """Be a server for the handler to connect to: its connections are appended to the list. `accept=False` refuses them."""

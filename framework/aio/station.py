@@ -59,6 +59,10 @@ class Station:
 
         config = self.config
         spec = parse_device(config.device)
+        if not spec.is_port:
+            raise SetupError(
+                "an event loop of mpserve needs the stack, which --device kernel has not: take asyncio's own loop"
+            )
         preflight.check(config, spec)
         if config.cpu is not None:
             os.sched_setaffinity(0, {config.cpu})

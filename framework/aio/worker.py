@@ -11,15 +11,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mpserve.dataplane.events import ACCEPT, CLOSED, SLOT_BITS, WRITABLE, Reason
-from mpserve.dataplane.jit import CHECKS
+from mpserve.dataplane.completions import IDLE, Reason
 from mpserve.framework.aio.faces import Listener
-from mpserve.framework.core_channel import IDLE
 from mpserve.framework.handler import Handler
 from mpserve.framework.lwsocket import LwSocket
-from mpserve.framework.worker import NAP_SECONDS, Worker
+from mpserve.framework.worker import ACCEPT, CLOSED, NAP_SECONDS, WRITABLE, Worker
 
 if TYPE_CHECKING:
     from mpserve.framework.aio.loop import Loop
@@ -90,10 +86,10 @@ class LoopWorker(Worker):
         if self.now >= self._next_timer:
             self._run_timers()
         self.channel.leave()  # whatever the loop runs next: if it takes long, the standby turns the stack
-        if self._recorder is not None:
-            self._recorder.drain()
-        if CHECKS:
-            self._machine.check()
+        if self.descriptors.watched:
+            self._look()
+        if self.machine.attend is not None:
+            self.machine.attend()
 
     def _turn(self, return_at: int) -> int:
         channel = self.channel
@@ -117,7 +113,7 @@ class LoopWorker(Worker):
 
     def _event(self, kind: int, slot: int, a: int, b: int) -> None:
         if kind == ACCEPT:
-            sock = self._make_socket(slot, int(self._generations[slot]) << SLOT_BITS | slot)
+            sock = self._make_socket(slot, self.machine.handle_of(slot))
             accept = self._accepting.get(a)
             if accept is None:  # the handshake was under way when the listener stopped
                 sock.abort()
@@ -153,7 +149,7 @@ class LoopWorker(Worker):
         """Call `accept` with each new connection. Raises OSError (EADDRINUSE) if the port was closed meanwhile."""
         if listener.port not in self._ports:
             raise OSError(errno.EBADF, "the listener was closed")
-        self._retire_listeners()
+        self.machine.retire_listeners()
         number = self.channel.listen(listener.port)
         listener.number = number
         self._listeners[number] = ("", listener.port)
@@ -163,16 +159,9 @@ class LoopWorker(Worker):
         """Accept no more; twice is once. Connections that exist go on."""
         self._ports.pop(listener.port, None)
         if listener.number >= 0:
-            record = self.memory.arrays["listeners"][listener.number]
-            record.port = record.defer_ms = record.max_segment = 0
-            record.used = 2 if record.backlogged else 0  # 2: no longer found, and not yet to be used again
+            self.machine.stop_listening(listener.number)
             del self._listeners[listener.number], self._accepting[listener.number]
             listener.number = -1
-
-    def _retire_listeners(self) -> None:
-        """Stopped listeners whose handshakes are over may be used again."""
-        listeners = self.memory.arrays["listeners"]
-        listeners.used[np.logical_and(listeners.used == 2, listeners.backlogged == 0)] = 0
 
     # -- connecting
 
@@ -205,7 +194,7 @@ class LoopWorker(Worker):
         for sock in filter(None, self._sockets):
             sock.close()
         until = time.monotonic() + (self.linger_seconds if seconds is None else seconds)
-        self.memory.record.idle_spin_us = 0
+        self.machine.spin(0)
         while True:
             self.channel.set_return_at(0)
             count = self.channel.turn()
@@ -224,9 +213,6 @@ class LoopWorker(Worker):
                 self._closing.pop(slot, None)
 
     def _owes(self) -> bool:
-        record, queued = self.memory.record, self._queued_column
-        if self.channel.words or record.output_count or record.tx_count:
+        if self.channel.words or self.machine.holds_output:
             return True
-        if self.faulty_wire is not None and self.faulty_wire.held:
-            return True
-        return any(sock._backlog or queued[slot] for slot, sock in self._closing.items())
+        return any(sock._backlog or self.machine.queued(slot) for slot, sock in self._closing.items())

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.on_kernel_sockets
+
 
 @pytest.fixture
 def host(mpserve_host: Any, example: Any) -> Any:
-    return mpserve_host(example("chat.py:Chat")(announce_every=10.0))
+    return mpserve_host(example("chat.py:Chat")(announce_every=10.0), sndbuf_bytes=65_536)
 
 
 def enter(host: Any, name: bytes, **settings: Any) -> Any:

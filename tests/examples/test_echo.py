@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.on_kernel_sockets
+
 
 @pytest.fixture
 def host(mpserve_host: Any, example: Any) -> Any:

@@ -10,6 +10,8 @@ import pytest
 
 import mpserve
 
+pytestmark = pytest.mark.on_kernel_sockets
+
 PAGE = Path(__file__).parents[2] / "docs" / "handlers.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.on_kernel_sockets
+
 
 @pytest.fixture
 def host(mpserve_host: Any, example: Any) -> Any:
@@ -29,6 +31,7 @@ def test_mistakes_have_an_answer_each(host: Any) -> None:
     assert ask(host, client, b"set a 1\nset b 2\nset c 3\nset a 4\n") == b"ok\nok\nerror: full\nok\n"
 
 
+@pytest.mark.stack_only
 def test_one_who_asks_and_does_not_read_is_paused(host: Any) -> None:
     asking, other = host.connect(window=0), host.connect()
     ask(host, other, b"set a " + b"x" * 30_000 + b"\n")

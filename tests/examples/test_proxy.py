@@ -6,15 +6,20 @@ import pytest
 
 import mpserve
 
+pytestmark = pytest.mark.on_kernel_sockets
+
 
 @pytest.fixture
 def host(mpserve_host: Any, example: Any) -> Any:
     small = {f"{name}_bytes": 16_384 for name in ("sndbuf", "sndbuf_max", "rcvbuf", "rcvbuf_max")}
-    return mpserve_host(example("proxy.py:Proxy")(upstream="10.9.0.1:80"), **small)
+    handler = example("proxy.py:Proxy")(upstream="127.0.0.1:1")
+    host = mpserve_host(handler, **small)
+    handler.there = (host.far, host.free_port())
+    return host
 
 
 def test_bytes_and_fins_go_both_ways(host: Any) -> None:
-    accepted = host.listen(80)
+    accepted = host.listen(host.handler.there[1])
     client = host.connect()
     client.send(b"question")
     client.close()
@@ -29,14 +34,14 @@ def test_bytes_and_fins_go_both_ways(host: Any) -> None:
 
 
 def test_a_refused_upstream_resets_the_client(host: Any) -> None:
-    host.listen(80, accept=False)
+    host.listen(host.handler.there[1], accept=False)
     client = host.connect()
     host.settle()
     assert client.was_reset and host.stats["handler_errors"] == 0
 
 
 def test_a_reset_is_carried_across(host: Any) -> None:
-    accepted = host.listen(80)
+    accepted = host.listen(host.handler.there[1])
     client = host.connect()
     host.settle()
     accepted[0].reset()
@@ -44,8 +49,9 @@ def test_a_reset_is_carried_across(host: Any) -> None:
     assert client.was_reset
 
 
+@pytest.mark.stack_only
 def test_neither_side_is_read_faster_than_the_other_takes_it(host: Any) -> None:
-    accepted = host.listen(80)
+    accepted = host.listen(host.handler.there[1])
     client = host.connect(window=0)
     host.settle()
     data = bytes(range(256)) * 1024

@@ -9,6 +9,8 @@ import mpserve
 from mpserve.framework.load import find_handler
 from mpserve.framework.options import parse_options
 
+pytestmark = pytest.mark.on_kernel_sockets
+
 
 class Upper(mpserve.Handler):
     greeting: str = ""

@@ -8,6 +8,8 @@ import pytest
 
 import mpserve
 
+pytestmark = pytest.mark.on_kernel_sockets
+
 BYTES = 5_000_000 if os.environ.get("NUMBA_DISABLE_JIT") != "1" else 100_000
 
 
@@ -62,6 +64,20 @@ def run(host, client, finished):
     raise AssertionError(f"not finished after {host.now:.0f} virtual seconds: {host.stats}")
 
 
+def test_a_lot_each_way(mpserve_host):
+    data = random.Random(3).randbytes(BYTES)
+    host = mpserve_host(Source(data))
+    client = host.connect()
+    assert run(host, client, lambda: client.eof) == data
+    host = mpserve_host(Sink())
+    client = host.connect()
+    client.send(data)
+    client.close()
+    assert run(host, client, lambda: client.eof) == hashlib.sha256(data).digest()
+    assert host.stats["bytes_read"] == BYTES
+
+
+@pytest.mark.stack_only
 @pytest.mark.parametrize("faults", FAULTS)
 def test_what_the_peer_sends_arrives(mpserve_host, faults):
     data = random.Random(1).randbytes(BYTES)
@@ -74,6 +90,7 @@ def test_what_the_peer_sends_arrives(mpserve_host, faults):
     assert bool(host.stats["out_of_order"]) == bool(faults)
 
 
+@pytest.mark.stack_only
 @pytest.mark.parametrize("faults", FAULTS)
 def test_what_the_handler_sends_arrives(mpserve_host, faults):
     data = random.Random(2).randbytes(BYTES)

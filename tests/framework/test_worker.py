@@ -15,6 +15,8 @@ from mpserve.framework import worker as worker_module
 from mpserve.framework.worker import Worker
 from mpserve.testing.wire import Wire
 
+pytestmark = pytest.mark.on_kernel_sockets
+
 
 class Log(mpserve.Handler):
     """Notes every callback by name."""
@@ -158,13 +160,13 @@ def test_timers_fire_in_virtual_time_and_can_be_cancelled(mpserve_host):
     host = mpserve_host(handler)
     fired = []
     start = host.now
-    handler.worker.call_later(0.5, lambda: fired.append(("late", round(host.now - start, 2))))
+    handler.worker.call_later(0.5, lambda: fired.append(("late", 0.5 <= host.now - start < 0.6)))
     handler.worker.call_later(0.1, fired.append, "early")
     handler.worker.call_later(0.2, fired.append, "never").cancel()
     host.advance(0.3)
     assert fired == ["early"]
     host.advance(0.3)
-    assert fired == ["early", ("late", 0.5)]
+    assert fired == ["early", ("late", True)]
 
 
 def test_calls_from_threads_are_made_on_the_worker(mpserve_host):
