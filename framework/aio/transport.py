@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpserve.dataplane.events import Reason
+from mpserve.dataplane.completions import Reason
 from mpserve.framework.aio.faces import SocketFace
 
 if TYPE_CHECKING:

@@ -37,6 +37,10 @@ class Upper(mpserve.Handler):
         if data == b"die":
             raise SystemExit(3)
         sock.write(data.upper())
+class Lower(mpserve.Handler):
+    async def handle(self, stream):
+        while data := await stream.read(100):
+            stream.write(data.lower())
 """
 
 
@@ -71,9 +75,9 @@ def start(folder: Path, *arguments: str, capable: bool = True) -> subprocess.Pop
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str, capable: bool = True) -> Iterator[list[str]]:
+def serving(folder: Path, *arguments: str, target: str = "Upper", capable: bool = True) -> Iterator[list[str]]:
     """The lines that it says until it serves."""
-    process = start(folder, "run", "upper.py:Upper", "--device", "kernel", *arguments, capable=capable)
+    process = start(folder, "run", f"upper.py:{target}", "--device", "kernel", *arguments, capable=capable)
     assert process.stdout is not None and process.stderr is not None
     try:
         said = [process.stdout.readline()]
@@ -102,6 +106,12 @@ def test_it_serves_where_there_is_no_dpdk_and_says_what_it_is(folder: Path) -> N
         assert "Upper on kernel sockets, not the stack, core " in said[0]
         assert said[1] == f"serving tcp://127.0.0.1:{port}\n"
         assert ask(port, b"hello") == b"HELLO"
+
+
+def test_coroutines(folder: Path) -> None:
+    port = free_port()
+    with serving(folder, "--listen", f"127.0.0.1:{port}", target="Lower"):
+        assert ask(port, b"HELLO") == b"hello"
 
 
 def test_it_needs_no_capability(folder: Path) -> None:
@@ -163,3 +173,13 @@ def test_what_is_refused(folder: Path, arguments: str, words: str) -> None:
 def test_it_takes_no_name(folder: Path) -> None:
     process = start(folder, "run", "upper.py:Upper", "--device", "kernel:eth0")
     assert "kernel takes no name" in process.communicate(timeout=60)[1]
+
+
+def test_a_compiled_handler_is_refused(folder: Path) -> None:
+    (folder / "fast.py").write_text(
+        "import mpserve\nclass Fast(mpserve.CompiledHandler):\n    def on_data(self, conn, data):\n        conn.write(data)\n"
+    )
+    (folder / "hidden" / "sitecustomize.py").unlink()  # to define one takes numba
+    process = start(folder, "run", "fast.py:Fast", "--device", "kernel", "--listen", f"127.0.0.1:{free_port()}")
+    assert "Fast is compiled into the stack's loop, and kernel sockets have none" in process.communicate(timeout=300)[1]
+    assert process.returncode == 2

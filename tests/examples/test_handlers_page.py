@@ -98,6 +98,7 @@ def test_a_codec_of_ones_own(mpserve_host: Any) -> None:
     assert client.recv() == b"cbad" and client.eof
 
 
+@pytest.mark.stack_only
 def test_a_compiled_handler(mpserve_host: Any) -> None:
     handler = names_of(block_with("class Counter"))["Counter"](step=10)
     host = mpserve_host(handler)

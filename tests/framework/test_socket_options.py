@@ -159,6 +159,7 @@ def test_tcp_info(handler, sock):
     assert sock.info.snd_queued == 0
 
 
+@pytest.mark.stack_only
 def test_tcp_info_follows_the_connection(mpserve_host, handler):
     host = mpserve_host(handler, delay=0.01)
     client = host.connect()
