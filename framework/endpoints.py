@@ -169,12 +169,12 @@ class Connection(Endpoint):
     @property
     def peername(self) -> tuple[str, int]:
         """(address, port) of the peer."""
-        return (self._names or self._worker.names(self._slot))[0]
+        return (self._names or self._worker.machine.names(self._slot))[0]
 
     @property
     def sockname(self) -> tuple[str, int]:
         """(address, port) of this side."""
-        return (self._names or self._worker.names(self._slot))[1]
+        return (self._names or self._worker.machine.names(self._slot))[1]
 
     def _require_alive(self) -> None:
         if self._error:
@@ -187,7 +187,7 @@ class Connection(Endpoint):
 
     def getsockopt(self, level: int, name: int) -> int | bytes:
         self._require_alive()
-        return self._worker.read_option(self._slot, level, name)
+        return self._worker.machine.read_option(self._slot, level, name)
 
     # -- reading
 
@@ -325,7 +325,7 @@ class Connection(Endpoint):
 
     def _over(self, reason: Reason) -> None:
         """The connection is no more: its slot serves another from the next turn on."""
-        self._names = self._worker.names(self._slot)
+        self._names = self._worker.machine.names(self._slot)
         del self._worker.endpoints[self._slot]
         self._error = ERRNO_OF[reason]
         self._connecting = False

@@ -227,19 +227,19 @@ class LwSocket:
         `docs/handlers.md` lists them. Raises OSError for one that is not supported, or a value out of range.
         """
         self._require_open()
-        for argument in self._worker.option_arguments(self._slot, level, name, value):
+        for argument in self._worker.machine.option_arguments(self._slot, level, name, value):
             self._command(SET, _ARGUMENT(argument))
 
     def getsockopt(self, level: int, name: int) -> int | bytes:
         """The value of an option, what was just set included. Raises OSError for one that is not supported."""
         self._require_open()
-        return self._worker.read_option(self._slot, level, name)
+        return self._worker.machine.read_option(self._slot, level, name)
 
     @property
     def info(self) -> socket_options.TcpInfo:
         """The connection's state, times and windows, as TCP_INFO has them."""
         self._require_open()
-        return self._worker.tcp_info(self._slot)
+        return self._worker.machine.tcp_info(self._slot)
 
     # -- facts
 
@@ -251,12 +251,12 @@ class LwSocket:
     @property
     def peername(self) -> tuple[str, int]:
         """(address, port) of the peer."""
-        return self._worker.names(self._slot)[0]
+        return self._worker.machine.names(self._slot)[0]
 
     @property
     def sockname(self) -> tuple[str, int]:
         """(address, port) of this side."""
-        return self._worker.names(self._slot)[1]
+        return self._worker.machine.names(self._slot)[1]
 
     @property
     def listener(self) -> tuple[str, int] | None:

@@ -18,7 +18,6 @@ from mpserve.dataplane.completions import IDLE, NEVER, SLOT_MASK, Event, Reason
 from mpserve.dataplane.errors import DeviceError, SetupError
 from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.limits import DEFAULTS, Limits
-from mpserve.framework import socket_options
 from mpserve.framework.codec import BAD_REQUEST
 from mpserve.framework.descriptors import Descriptors
 from mpserve.framework.errors import Closed
@@ -467,21 +466,8 @@ class Worker:
             self.machine.counters.slow_readers += 1
             sock.abort()
 
-    def names(self, slot: int) -> tuple[tuple[str, int], tuple[str, int]]:
-        """((address, port) of the peer, (address, port) of this side)."""
-        return self.machine.names(slot)
-
     def listener_of(self, slot: int) -> tuple[str, int] | None:
         return self._listeners.get(self.machine.listener_of(slot))
-
-    def option_arguments(self, slot: int, level: int, name: int, value: int | bytes | str) -> list[int]:
-        return self.machine.option_arguments(slot, level, name, value)
-
-    def read_option(self, slot: int, level: int, name: int) -> int | bytes:
-        return self.machine.read_option(slot, level, name)
-
-    def tcp_info(self, slot: int) -> socket_options.TcpInfo:
-        return self.machine.tcp_info(slot)
 
     def set_listener_option(self, listen: tuple[str, int], level: int, name: int, value: int) -> None:
         """Set TCP_DEFER_ACCEPT (seconds), TCP_MAXSEG, IP_TOS, IP_TTL or SO_REUSEADDR of a listener, as given to `listen`.
