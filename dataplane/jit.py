@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import os
 import platform
 import shutil
@@ -30,6 +31,7 @@ import numba
 import numpy as np
 from llvmlite import binding
 from numba import types
+from numba.core.bytecode import FunctionIdentity
 
 from mpserve.dataplane.errors import SetupError
 
@@ -47,6 +49,11 @@ UNIT_MODULES = (
     "mpserve.dataplane.turn",
     "mpserve.dataplane.standby",
 )
+
+# numba counts what a process compiles from 1, and the count is in the names of the machine code. Two functions of one name that two
+# processes have compiled and cached would meet in a third that loads both, and the linker take one for the other.
+NAMING = 2  # another number than that of a cache whose names were given in another way
+FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6), "little"))
 
 
 def compiled(function: Callable) -> Callable:
@@ -127,7 +134,7 @@ def digest(path: Path) -> str:
 
     sha = hashlib.sha256()
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
-    facts = (versions, OPTIONS, CHECKS, LAYOUT)
+    facts = (versions, OPTIONS, CHECKS, LAYOUT, NAMING)
     sha.update(repr((facts, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())).encode())
     for source in reached_sources(path):
         sha.update(source.name.encode() + b"\0" + _code_of(source))

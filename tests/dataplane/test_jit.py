@@ -125,3 +125,14 @@ def test_every_unit_reaches_the_layout_and_only_what_it_imports():
 def test_units_are_named_after_their_modules():
     assert {unit.function.__module__ for unit in units()} == set(UNIT_MODULES)
     assert all(unit.is_cached() for unit in units()) or JIT
+
+
+def test_no_two_processes_name_their_code_alike() -> None:
+    """What they cache is linked together by whoever loads both."""
+    program = """
+from mpserve.dataplane import jit
+def function(): pass
+print(jit.FunctionIdentity.from_function(function).unique_name)
+"""
+    names = {subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout for _ in range(3)}
+    assert len(names) == 3
