@@ -56,7 +56,7 @@ def process_text(core, tcb, conn, seg, now):
         owe_ack(core, tcb)
     elif conn.ooo_head != NO_BLOCK:
         _note_gap(conn, now)
-        _take_kept(core, tcb, conn)
+        _take_kept(core, tcb, conn, seg)
         owe_ack(core, tcb)
     elif _is_wanted_at_once(tcb, conn, seg, now, pause):
         owe_ack(core, tcb)
@@ -144,8 +144,8 @@ def deliver_from(core, tcb, conn, room):
 
 
 @compiled
-def _take_kept(core, tcb, conn):
-    """Deliver kept segments that the arrival has brought into order, up to a kept FIN."""
+def _take_kept(core, tcb, conn, seg):
+    """Deliver kept segments that the arrival has brought into order. A kept FIN that is reached counts as this segment's."""
     is_first = True
     while tcb.flags & flags.FIN_KEPT == 0 or tcb.rcv_nxt != conn.fin_seq:
         index = next_in_order(core, tcb, conn)
@@ -161,17 +161,19 @@ def _take_kept(core, tcb, conn):
             taken = _accept_text(core, tcb, conn, block_address(core, index) + old, fresh)
             tcb.rcv_nxt = add(tcb.rcv_nxt, taken)
         give_block(core, index)
+    seg.seq, seg.length = tcb.rcv_nxt, 0
+    seg.flags |= tcp.FIN
 
 
 @compiled
 def check_fin(core, tcb, conn, seg, now):
     """Eighth, check the FIN bit. A FIN behind a gap is kept, as text is, and counts once the gap is filled."""
-    if tcb.flags & flags.FIN_RECEIVED:
+    if seg.flags & tcp.FIN == 0 or tcb.flags & flags.FIN_RECEIVED:
         return
-    if seg.flags & tcp.FIN and add(seg.seq, seg.length) != tcb.rcv_nxt:
-        _fin_out_of_order(core, tcb, conn, seg, now)
-    elif seg.flags & tcp.FIN or (tcb.flags & flags.FIN_KEPT and conn.fin_seq == tcb.rcv_nxt):
+    if add(seg.seq, seg.length) == tcb.rcv_nxt:
         _take_fin(core, tcb, conn, seg)
+    else:
+        _fin_out_of_order(core, tcb, conn, seg, now)
 
 
 @compiled
