@@ -9,6 +9,7 @@ from view import Difference
 PAGE = Path(__file__).parents[2] / "docs" / "tcp.md"
 SECTION = "## Beside Linux"
 NOTHING = "nothing"
+LINUX = "6.18"  # whose TCP the table is about
 
 
 def listed() -> dict[str, list[tuple[Difference, str]]]:
