@@ -122,6 +122,7 @@ class Honest:
         self.written = 0
         self.handle = 0
         self.reason: int | None = None
+        self.answers: set[tuple[int, int]] = set()  # seq and ack of the RSTs that segments forged in its name may bring
         self.closing = False
 
     def open(self) -> None:
@@ -142,11 +143,25 @@ class Honest:
             self.syn = segment if segment.flags == "S" else None
             return
         end = segment.seq + len(segment.payload) - self.client._rcv_nxt & MASK
-        assert end <= WINDOW or end > MASK // 2 or "S" in segment.flags, "honest client: data beyond its window"
+        in_window = end <= WINDOW or end > MASK // 2 or "S" in segment.flags
+        assert in_window or self._is_answer_to_forgery(segment), f"honest client: beyond its window: {segment}"
         self.client.arrives(segment, self.stack.now / 1e6)
         got = self.client.recv()
         assert got == pattern(len(got), self.returned), f"honest client: not what was written at {self.returned}"
         self.returned += len(got)
+
+    def is_forged(self, segment: Segment) -> None:
+        """Somebody sends this in its name. A RST that answers it has its numbers, not the connection's (RFC 9293 section 3.5.2)."""
+        length = len(segment.payload) + ("S" in segment.flags) + ("F" in segment.flags)
+        self.answers.add((segment.ack, 0) if "A" in segment.flags else (0, segment.seq + length & MASK))
+
+    def _is_answer_to_forgery(self, segment: Segment) -> bool:
+        return "R" in segment.flags and not segment.payload and (segment.seq, segment.ack) in self.answers
+
+    def accepted(self, handle: int) -> None:
+        """The server gets the connection, whose stream begins."""
+        self.handle = handle
+        self.taken = self.written = 0
 
     def takes(self, data: bytes) -> None:
         """The server's handler gets data."""

@@ -214,6 +214,7 @@ class FuzzStack(TestedStack):
         if event.kind == Event.READ:
             life.fresh += event.data
             if life.honest is not None:
+                assert event.handle == life.honest.handle, "data of a connection that is over"
                 life.honest.takes(event.data)
                 life.fresh.clear()
         elif event.kind == Event.CLOSED and life.honest is not None:
@@ -226,11 +227,20 @@ class FuzzStack(TestedStack):
         address = ".".join(str(remote >> shift & 255) for shift in (24, 16, 8, 0))
         for honest in self.honest:
             if (address, ports >> 16) == (HONEST_IP, honest.port) and honest.client is not None:
-                honest.handle = event.handle
+                self._check_first(honest)
+                honest.accepted(event.handle)
                 return Life(None, honest)
         peer = self.peers.get((address, ports >> 16))
         assert isinstance(peer, Hostile), f"a connection from nobody: {address}:{ports >> 16}"
         return Life(peer)
+
+    def _check_first(self, honest: Honest) -> None:
+        """A client's connection is accepted once. Only a SYN cookie, which nothing remembers to have been used, makes another
+        of the client's ACK after the first has ended without its knowing (no mbuf for the RST)."""
+        if honest.handle:
+            tcb = self.tcbs[honest.handle & SLOT_MASK]
+            is_over = int(tcb.generation) != honest.handle >> 24 or tcb.state == CLOSED
+            assert is_over and self.counter("syn_cookies_taken") > 1, "honest client: accepted twice"
 
     def _check_read(self, handle: int, life: Life) -> None:
         """What was read follows what was read before, and is what the peer sends at those sequence numbers."""

@@ -306,6 +306,7 @@ def blind_segment(stack: FuzzStack, arguments: Arguments) -> None:
         ack = nxt + 1 + spread if kind & 1 else nxt - 1 - spread
     data = b"X" * length
     forged = Segment(target.port, target.to_port, seq, ack & MASK, flags, 65535, data, b"", HONEST_IP, stack.ip)
+    target.is_forged(forged)
     deliver(stack, forged.frame(stack.wire.mac, MAC), Arguments(bytes([arguments.byte() & 5])))
 
 

@@ -13,7 +13,9 @@ from fuzz.outgoing import check_outgoing
 from fuzz.script import MOST_STEPS, Arguments, Step, decode, encode
 from fuzz.stack import FuzzStack
 from fuzz.world import World
+from mpserve.dataplane.events import SLOT_MASK, Command, Event
 from mpserve.testing.segment import BadFrame, Segment, arp_request
+from mpserve.testing.stack import StackEvent
 
 STEPS = (steps.near_segment, steps.open_passively, steps.command, steps.wait, steps.honest)
 OPEN, WRITE, HONEST = Step(1, b""), Step(2, b""), Step(4, b"")
@@ -87,6 +89,42 @@ def test_what_is_wrong_is_noticed(harm: Callable[[FuzzStack], None]) -> None:
     world.run(encode([HONEST, OPEN, WRITE, HONEST]))
     with pytest.raises(AssertionError):
         world.run(encode([HONEST, OPEN, WRITE, Step(5, b""), HONEST]))
+
+
+def test_an_honest_client_takes_nothing_from_beyond_its_window_but_the_answer_to_a_forgery(world: World) -> None:
+    world.stack.rewind()
+    steps.honest(world.stack, Arguments(b""))
+    honest = world.stack.honest[0]
+    assert honest.client is not None and honest.client.established
+    far = honest.client._rcv_nxt + 20_000
+    for segment in (Segment(7, honest.port, far, 0, "A", payload=b"x"), Segment(7, honest.port, far, 0, "R")):
+        with pytest.raises(AssertionError, match="beyond its window"):
+            honest.arrives(segment)
+    honest.is_forged(Segment(honest.port, 7, 5, far, "A"))
+    honest.arrives(Segment(7, honest.port, far, 0, "R"))
+    for segment in (Segment(7, honest.port, far, 0, "A"), Segment(7, honest.port, far + 1, 0, "R")):
+        with pytest.raises(AssertionError, match="beyond its window"):
+            honest.arrives(segment)
+    assert not honest.client.was_reset
+
+
+def test_an_honest_client_is_accepted_once(world: World) -> None:
+    stack = world.stack
+    stack.rewind()
+    steps.honest(stack, Arguments(b""))
+    honest = stack.honest[0]
+    again = StackEvent(Event.ACCEPT, honest.handle & SLOT_MASK, honest.handle + (1 << 24), 0, 0)
+    stack.core.counters.syn_cookies_taken = 2
+    with pytest.raises(AssertionError, match="accepted twice"):
+        stack._live(again)
+    stack.command(Command.ABORT, honest.handle)
+    stack._rest()
+    stack.core.counters.syn_cookies_taken = 0
+    with pytest.raises(AssertionError, match="accepted twice"):
+        stack._live(again)
+    stack.core.counters.syn_cookies_taken = 2
+    stack._live(again)
+    assert honest.taken == 0
 
 
 @pytest.mark.parametrize("at", [6, 14, 17, 20, 24, 26, 30, 34, 46, 47, 50, 54])
