@@ -5,6 +5,7 @@ import struct
 import pytest
 from peer import MSS_1460, SACK_PERMITTED, SCALE_7, Peer, timestamps
 
+from mpserve.dataplane.events import Command
 from mpserve.dataplane.tcp.state import State
 
 SECOND = 1_000_000
@@ -106,6 +107,19 @@ def test_another_flow_cannot_use_it(full):
     thief.stack_iss = syn_ack.seq
     thief.send(0, seq=1, ack=1)
     assert thief.state == State.CLOSED and full.counter("syn_cookies_wrong") == 1
+
+
+def test_a_cookie_is_good_again_once_its_connection_is_over(full):
+    """Nothing remembers that it was used: if our RST is lost, the peer's next segment makes another connection."""
+    peer, _ = offer(full)
+    peer.send(0, data=b"hello")
+    first = peer.handle
+    assert peer.take() == b"hello"
+    peer.ask(Command.ABORT)
+    assert "R" in peer.drain()[-1]["flags"]
+    peer.send(SECOND, seq=1, ack=1, data=b"hello")
+    assert peer.state == State.ESTABLISHED and peer.handle != first and peer.take() == b"hello"
+    assert full.counter("connections_accepted") == full.counter("syn_cookies_taken") == 2
 
 
 def test_no_cookie_is_looked_for_where_none_was_given(stack):
