@@ -186,18 +186,15 @@ class Channel:
     def accept(self, handle: int, count: int = 1, regular: bool = False) -> None:
         """Ask for `count` connections of a listener, each of which completes on its own as an ACCEPT.
 
-        A kernel listener's are `socket.socket` objects, ours are lightweight; `regular` sockets of ours are not there yet.
+        A kernel listener's are `socket.socket` objects, ours are lightweight, or `socket.socket` objects if `regular`: one
+        end of a pair, as `sock.to_socket()` of a handler gives it, with `peername` and `sockname`.
         """
         endpoint = self._get(handle)
         if not endpoint.listens:
             raise ValueError(f"{endpoint!r} is no listener: it takes no accept")
         if not 0 < count < MOST_ACCEPTS:
             raise ValueError(f"accept of {count} connections: ask for 1 to {MOST_ACCEPTS - 1}")
-        if regular and isinstance(endpoint, Listener):
-            raise NotImplementedError(
-                "a regular socket of a lightweight connection is not there yet: leave regular out"
-            )
-        self._put(endpoint.accept, count)
+        self._put(endpoint.accept, count, bool(regular))
 
     def read(self, handle: int, size: int, offset: int | None = None) -> None:
         """Ask for 1 to `size` bytes. READ brings them, or 0 bytes at the end of the stream, or a negative errno.

@@ -22,7 +22,7 @@ from mpserve.framework.codec import BAD_REQUEST
 from mpserve.framework.descriptors import Descriptors
 from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
-from mpserve.framework.joint import Joint, join
+from mpserve.framework.joint import Joint, OnOver, join
 from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
 from mpserve.framework.polling import Wake
 from mpserve.framework.standby import Standby
@@ -440,19 +440,18 @@ class Worker:
         else:
             joint.let_go()
 
-    def join(self, sock: LwSocket, unread: bytes) -> socket.socket:
-        """A regular socket for a connection, which gets no more callbacks but `on_close`."""
+    def join(self, sock: LwSocket, unread: bytes = b"", on_over: OnOver | None = None) -> socket.socket:
+        """A regular socket for a connection, which gets no more callbacks but `on_close`, or `on_over` in its place."""
         slot = sock._slot
         if slot in self.endpoints:
             raise Closed("the connection was given to a regular socket before")
-        joint, regular = join(self, sock, self._joints)
+        joint, regular = join(self, sock, self._joints, on_over or self._joined_is_over)
         self._sockets[slot], self.endpoints[slot] = None, joint
         joint.begin(unread)
         return regular
 
-    def closed(self, sock: LwSocket, reason: Reason) -> None:
-        """The connection of a regular socket is over."""
-        del self.endpoints[sock._slot]
+    def _joined_is_over(self, sock: LwSocket, reason: Reason) -> None:
+        """The connection of a regular socket that the handler asked for is no more."""
         self._sockets[sock._slot] = sock
         self._closed(sock._slot, reason)
 

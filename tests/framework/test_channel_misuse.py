@@ -98,8 +98,6 @@ def test_commands_that_do_not_fit(world):
             use(world.listener)
     with pytest.raises(OSError, match="no offset"):
         world.channel.read(handle, 1, offset=0)
-    with pytest.raises(NotImplementedError, match="not there yet"):
-        world.channel.accept(world.listener, regular=True)
 
 
 def test_cpu_masks(world):
