@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import math
+import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -58,7 +59,9 @@ class Channel:
         ip: str | None = None,
         **settings: Any,
     ) -> None:
-        if batch < 1:
+        if on_completions is not None and not callable(on_completions):
+            raise TypeError(f"on_completions = {on_completions!r}: give a function of a channel")
+        if operator.index(batch) < 1:
             raise ValueError(f"a batch of {batch} commands: give 1 or more")
         if worker is not None and (device is not None or ip is not None or settings):
             raise ValueError("a channel in a worker has the worker's device and settings: leave them out")
@@ -192,7 +195,7 @@ class Channel:
         endpoint = self._get(handle)
         if not endpoint.listens:
             raise ValueError(f"{endpoint!r} is no listener: it takes no accept")
-        if not 0 < count < MOST_ACCEPTS:
+        if not 0 < operator.index(count) < MOST_ACCEPTS:
             raise ValueError(f"accept of {count} connections: ask for 1 to {MOST_ACCEPTS - 1}")
         self._put(endpoint.accept, count, bool(regular))
 
@@ -202,7 +205,7 @@ class Channel:
         A file is read at `offset`, or at its position, which moves.
         """
         endpoint = self._stream(handle, "read", offset)
-        if size < 1:
+        if operator.index(size) < 1:
             raise ValueError(f"read of {size} bytes: ask for 1 or more")
         self._put(endpoint.read, size, offset)
 
@@ -268,7 +271,7 @@ class Channel:
         if offset is not None:
             if not endpoint.seeks:
                 raise OSError(errno.ESPIPE, f"{endpoint!r} is no file: it has no offset")
-            if not 0 <= offset < 1 << 63:
+            if not 0 <= operator.index(offset) < 1 << 63:
                 raise ValueError(f"offset {offset}: give 0 or more")
         return endpoint
 
@@ -323,7 +326,7 @@ class Channel:
         all. In a worker nothing is ever waited for.
         """
         self._require_open()
-        if max_events < 1:
+        if operator.index(max_events) < 1:
             raise ValueError(f"max_events {max_events}: give 1 or more")
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"a timeout of {timeout} s: give 0 or more, or None to wait for ever")

@@ -21,7 +21,7 @@ from mpserve.dataplane.memory import allocate, copy, record_at, set_native64, un
 from mpserve.framework.codec import BAD, BAD_REQUEST, PARTIAL, Codec
 from mpserve.framework.compiled_errors import explain
 from mpserve.framework.reached import facts
-from mpserve.framework.requests import body_range, bound, request_parser
+from mpserve.framework.requests import body_range, bound, report, request_parser
 from mpserve.framework.residues import NO_RESIDUE, Residues, drop_residue, pool_at
 
 ROWS = 4096  # a pass; when they are full, Python is given them, and the pass goes on
@@ -50,19 +50,31 @@ def make_rows(core_address, pass_address):
     core = core_at(core_address)
     now = pass_at(pass_address)
     now.row_count = now.joined_used = 0
-    while now.event < now.events and now.row_count < ROWS:
-        i = now.event
-        kind, slot = event_kind(core, i), event_slot(core, i)
+    goes_on = True
+    while goes_on and now.event < now.events and now.row_count < ROWS:
+        slot = event_slot(core, now.event)
         part = part_at(now.parts + _PART_BYTES * slot)
-        if kind != READ:
-            if kind == CLOSED or kind == ACCEPT:
-                drop_residue(pool_at(now.pool), part)
-            add_row(now, kind, slot, event_a(core, i), event_b(core, i))
-        elif part.residue_complete != _ENDED and not split(core, now, part, slot, event_a(core, i), event_b(core, i)):
-            break
-        now.event += 1
-        now.position = 0
+        try:
+            goes_on = take_event(core, now, part, slot)
+        except Exception:
+            report()
+            end_stream(now, part, slot, 1)
+        if goes_on:
+            now.event += 1
+            now.position = 0
     return now.row_count
+
+
+def take_event(core, now, part, slot):
+    """Rows of the event at hand: False if a table is full before all are there."""
+    i = now.event
+    kind = event_kind(core, i)
+    if kind == READ:
+        return part.residue_complete == _ENDED or split(core, now, part, slot, event_a(core, i), event_b(core, i))
+    if kind == CLOSED or kind == ACCEPT:
+        drop_residue(pool_at(now.pool), part)
+    add_row(now, kind, slot, event_a(core, i), event_b(core, i))
+    return True
 
 
 def split(core, now, part, slot, start, end):
@@ -76,10 +88,7 @@ def split(core, now, part, slot, start, end):
         if consumed == PARTIAL:
             return True
         if consumed == BAD:
-            pool.bad += 1
-            drop_residue(pool, part)
-            part.residue_complete = _ENDED
-            add_row(now, BAD_REQUEST, slot, 0, 0)
+            end_stream(now, part, slot, 0)
             return True
         now.position += fresh
         first, last = body_range(columns, consumed)
@@ -92,6 +101,16 @@ def split(core, now, part, slot, start, end):
             drop_residue(pool, part)
         pool.requests += 1
     return True
+
+
+@inner
+def end_stream(now, part, slot, raised):
+    """Nothing more is taken of a connection whose stream is BAD, or whose codec has raised an exception."""
+    pool = pool_at(now.pool)
+    pool.bad += 1 - raised
+    drop_residue(pool, part)
+    part.residue_complete = _ENDED
+    add_row(now, BAD_REQUEST, slot, raised, 0)
 
 
 @inner
@@ -118,8 +137,7 @@ def add_row(now, kind, slot, a, b):
 
 def codec_unit(codec: Codec) -> BoundUnit:
     """`make_rows` for a codec."""
-    parser = request_parser(codec)
-    names = {"split": bound(split, next_request=parser)}
+    names = {"take_event": bound(take_event, split=bound(split, next_request=request_parser(codec)))}
     made = FunctionType(make_rows.__code__, {**make_rows.__globals__, **names}, make_rows.__name__)
     return BoundUnit(f"codec-{type(codec).__name__}", made, facts(codec.make_parse(), codec.columns, codec.most_bytes))
 

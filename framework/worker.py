@@ -23,10 +23,11 @@ from mpserve.framework.descriptors import Descriptors
 from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
 from mpserve.framework.joint import Joint, OnOver, join
-from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
+from mpserve.framework.lwsocket import CLOSING, FORGOTTEN, GONE, LwSocket
 from mpserve.framework.polling import Wake
 from mpserve.framework.standby import Standby
-from mpserve.framework.timers import Timer, Timers
+from mpserve.framework.thread_pool import ThreadPool
+from mpserve.framework.timers import Timer, Timers, seconds_from_now
 
 if TYPE_CHECKING:
     from mpserve.dataplane.layout import Core
@@ -97,7 +98,7 @@ class Worker:
         self._joints: set[Joint] = set()  # regular sockets' ends that are open
         self._spare: list[LwSocket] = []
         self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
-        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+        self._threads = ThreadPool(self.call_soon_threadsafe)
         self._stopping = False
         self._device_errors = 0
         self._nap = NAP_SECONDS
@@ -201,8 +202,7 @@ class Worker:
         except Exception:
             self._log_error("on_stop")
         self.drain()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         self.machine.close_recorder()
 
     def drain(self, seconds: float = 0.2) -> None:
@@ -385,7 +385,7 @@ class Worker:
         if sock is None:
             return
         if kind == BAD_REQUEST:
-            sock.close()
+            self._end_stream(sock, bool(a))
         elif kind == WRITABLE:
             if sock._drained():
                 handler.on_writable(sock)
@@ -395,6 +395,17 @@ class Worker:
         elif sock._state != CLOSING:
             sock._eof |= kind == EOF
             (handler.on_eof if kind == EOF else handler.on_timeout)(sock)
+
+    def _end_stream(self, sock: LwSocket, codec_raised: bool) -> None:
+        """A stream that is none of the codec's, or at which the codec itself has failed."""
+        if not codec_raised:
+            sock.close()
+            return
+        self.handler_errors += 1
+        self.log.error(
+            "%s: exception in its codec: run it with NUMBA_DISABLE_JIT=1 to see it", type(self.handler).__name__
+        )
+        sock.abort()
 
     def _make_socket(self, slot: int, handle: int) -> LwSocket:
         if self._spare:
@@ -419,6 +430,8 @@ class Worker:
         sock.cookie = None
         if sys.getrefcount(sock) == 2 and len(self._spare) < 4096:
             self._spare.append(sock)
+        else:
+            sock._state = FORGOTTEN
 
     def _abort_after_error(self, where: str, sock: LwSocket | None) -> None:
         self._log_error(where)
@@ -506,8 +519,8 @@ class Worker:
         return sock
 
     def call_later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Timer:
-        """Call a function on this worker's thread after so many seconds."""
-        timer = self._timers.add(self.now + seconds, function, arguments)
+        """Call a function on this worker's thread after so many seconds; less than 0 is at once, as 0 is."""
+        timer = self._timers.add(self.now + seconds_from_now(seconds), function, arguments)
         self._next_timer = min(self._next_timer, timer.when)
         self._renew_at = -1.0
         return timer
@@ -524,7 +537,7 @@ class Worker:
         """
         if core not in (self.core, ALL):
             raise ValueError(f"no worker runs on core {core}: there is one, on core {self.core}")
-        self._calls.append((self.handler.on_message, (self.core, bytes(data))))
+        self._calls.append((self.handler.on_message, (self.core, bytes(memoryview(data)))))
 
     def add_reader(self, file: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function on this worker's thread while a kernel descriptor (a number, or what has `fileno`) can be read.
@@ -547,20 +560,7 @@ class Worker:
 
     def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> concurrent.futures.Future[Any]:
         """Run a function that may block in a thread; the future is completed on this worker's thread."""
-        if self._threads is None:
-            self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mpserve")
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def run() -> None:
-            try:
-                result = function(*arguments)
-            except BaseException as error:
-                self.call_soon_threadsafe(future.set_exception, error)
-            else:
-                self.call_soon_threadsafe(future.set_result, result)
-
-        self._threads.submit(run)
-        return future
+        return self._threads.run(function, arguments)
 
     @property
     def calls_wait(self) -> bool:
