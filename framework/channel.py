@@ -67,6 +67,8 @@ class Channel:
             raise ValueError("a channel in a worker has the worker's device and settings: leave them out")
         if worker is not None and worker.memory is None:
             raise SetupError("a channel needs the stack, which --device kernel has not: take another device")
+        if worker is not None and worker.handler.is_compiled:
+            raise SetupError(f"{type(worker.handler).__name__} is compiled and takes every event: use a Handler")
         self._undo = contextlib.ExitStack()
         if worker is None:
             from mpserve.framework.alone import open_worker

@@ -124,7 +124,9 @@ class CompiledHandler(Handler):
         return memory
 
     def install(self, core: Core) -> None:
-        """Have `core` call this handler for every batch."""
+        """Have `core` call this handler for every batch. SetupError for one without callbacks."""
+        if not hasattr(self, "unit"):
+            raise SetupError(f"{type(self).__name__} has no callback: define one of {', '.join(CALLBACKS)}")
         connections, row_bytes = core.limits.max_connections, self._layout[2]
         self._rows = allocate(np.uint8, connections * row_bytes)
         head = self._head

@@ -101,6 +101,8 @@ class Listener(Endpoint):
         except ValueError as error:
             raise OSError(errno.ENOBUFS, str(error)) from None
         worker.acceptors[self._number] = self
+        if worker.requests is not None:
+            worker.requests.pass_raw_of(self._number)
 
     def accept(self, count: int, regular: bool) -> None:
         self._asked.append((count, regular))
@@ -388,4 +390,7 @@ class Connection(Endpoint):
 def connect(channel: Channel, address: str, port: int, source_port: int) -> Connection:
     """Begin a connection. Raises OSError for what can't even begin."""
     handle = channel.worker.channel.connect(address, port, source_port)
-    return Connection(channel, handle & SLOT_MASK, handle, connecting=True)
+    slot = handle & SLOT_MASK
+    if channel.worker.requests is not None:
+        channel.worker.requests.pass_raw(slot)
+    return Connection(channel, slot, handle, connecting=True)

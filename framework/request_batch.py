@@ -26,13 +26,13 @@ from mpserve.framework.residues import NO_RESIDUE, Residues, drop_residue, pool_
 
 ROWS = 4096  # a pass; when they are full, Python is given them, and the pass goes on
 JOINED_BYTES = 1 << 18  # requests that came in parts, of one pass
-_ENDED = -1  # residue_complete of a connection whose stream is BAD
+_ENDED, _RAW = -1, -2  # residue_complete of a connection whose stream is BAD; of one that is not the handler's
 
 PART = np.dtype([(name, "i4") for name in "residue residue_length residue_complete unused".split()])
 PASS = np.dtype(
     [
         (name, "i8")
-        for name in "pool parts rows row_count events event position payload joined joined_bytes joined_used".split()
+        for name in "pool parts rows row_count events event position payload joined joined_bytes joined_used raw_listeners".split()
     ]
 )
 _PART_BYTES = PART.itemsize
@@ -69,10 +69,12 @@ def take_event(core, now, part, slot):
     """Rows of the event at hand: False if a table is full before all are there."""
     i = now.event
     kind = event_kind(core, i)
-    if kind == READ:
+    if kind == READ and part.residue_complete != _RAW:
         return part.residue_complete == _ENDED or split(core, now, part, slot, event_a(core, i), event_b(core, i))
     if kind == CLOSED or kind == ACCEPT:
         drop_residue(pool_at(now.pool), part)
+    if kind == ACCEPT and now.raw_listeners >> event_a(core, i) & 1:
+        part.residue_complete = _RAW
     add_row(now, kind, slot, event_a(core, i), event_b(core, i))
     return True
 
@@ -167,9 +169,9 @@ class RequestBatch:
         now.parts, now.rows, now.joined = (a.ctypes.data for a in (self._parts, self._table, self._joined))
         self._call = functools.partial(codec_unit(codec).call, core.address, self._pass.ctypes.data)
         self._now: Any = memoryview(self._pass.view(np.int64))  # type: ignore[arg-type]
-        self._events, self._event, self._position, self._payload, self._joined_used = (
+        self._events, self._event, self._position, self._payload, self._joined_used, self._raw_listeners = (
             PASS.fields[name][1] // 8  # type: ignore[index]
-            for name in ("events", "event", "position", "payload", "joined_used")
+            for name in ("events", "event", "position", "payload", "joined_used", "raw_listeners")
         )
         words: Any = memoryview(self._table.view(np.uint8)).cast("q")  # type: ignore[arg-type]
         self._columns = [words[first : first + ROWS] for first in range(0, 4 * ROWS, ROWS)]
@@ -185,6 +187,14 @@ class RequestBatch:
             used = now[self._joined_used]
             blob = payload + self._joined_view[:used] if used else payload
             yield zip(*(column[:count].tolist() for column in self._columns), strict=True), blob
+
+    def pass_raw(self, slot: int) -> None:
+        """A connection that is asked for beside the handler: its bytes are given as they come."""
+        self._parts[slot].residue_complete = _RAW
+
+    def pass_raw_of(self, listener: int) -> None:
+        """The same for the connections of a listener beside the handler."""
+        self._now[self._raw_listeners] |= -(1 << 63) if listener == 63 else 1 << listener
 
     @property
     def counters(self) -> dict[str, int]:

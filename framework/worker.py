@@ -112,7 +112,7 @@ class Worker:
         self._idle_poll = self._make_poll([self.descriptors.fileno(), *device.wait_fds])
         self.handler_errors = 0
         self._batch = getattr(handler, "on_batch", None)
-        self._requests = machine.install(handler)
+        self.requests = machine.install(handler)  # what puts a codec before the handler, if there is one
         if self._batch is not None and type(handler).on_data is not Handler.on_data:
             raise SetupError(f"{type(handler).__name__} defines both on_data and on_batch: keep one of them")
 
@@ -227,8 +227,8 @@ class Worker:
     def close(self) -> None:
         """Give the core's memory back; `run` has returned."""
         self.machine.uninstall(self.handler)
-        if self._requests is not None:
-            self._requests.close()
+        if self.requests is not None:
+            self.requests.close()
         if self.faulty_wire is not None:
             self.log.info("the faulty wire: %s", self.faulty_wire)
         for joint in list(self._joints):
@@ -296,12 +296,12 @@ class Worker:
         channel = self.channel
         blob = channel.payload()
         dispatch = self._dispatch_rows if self._batch is None else self._dispatch_batch
-        if self._requests is None:
+        if self.requests is None:
             rows = channel.events(count)
             while not dispatch(rows, blob):
                 pass
             return
-        for rows, joined in self._requests.passes(count, blob):
+        for rows, joined in self.requests.passes(count, blob):
             while not dispatch(rows, joined):
                 pass
 
@@ -458,6 +458,8 @@ class Worker:
         slot = sock._slot
         if slot in self.endpoints:
             raise Closed("the connection was given to a regular socket before")
+        if self.requests is not None and on_over is None:
+            raise ValueError("what a codec has cut can't be given to a regular socket: leave the codec out")
         joint, regular = join(self, sock, self._joints, on_over or self._joined_is_over)
         self._sockets[slot], self.endpoints[slot] = None, joint
         joint.begin(unread)
@@ -496,7 +498,7 @@ class Worker:
     @property
     def stats(self) -> dict[str, int]:
         """The core's counters, by name; on a faulty wire also what it did to frames."""
-        requests = self._requests.counters if self._requests is not None else {}
+        requests = self.requests.counters if self.requests is not None else {}
         if self.handler.is_compiled:
             compiled: Any = self.handler
             self.handler_errors, requests = compiled.errors, compiled.counters

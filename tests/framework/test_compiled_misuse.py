@@ -227,6 +227,17 @@ def test_who_never_resumes_holds_the_peer(host: Any) -> None:
     assert host.stats["bytes_read"] == read and not client.was_reset
 
 
+class Fields(mpserve.CompiledHandler):
+    """For others to inherit from."""
+
+    count: int = 0
+
+
+def test_a_handler_without_callbacks_is_refused(mpserve_host: Any) -> None:
+    with pytest.raises(mpserve.SetupError, match="Fields has no callback: define one of on_accept"):
+        mpserve_host(Fields())
+
+
 class Garbage(mpserve.CompiledHandler):
     """Callbacks that return what nobody asked for, and read nothing."""
 
