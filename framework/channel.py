@@ -38,8 +38,9 @@ class Channel:
     """A channel of one core. Not thread-safe: it belongs to the thread that made it.
 
     `Channel()` alone opens a device, by default `device="veth"`, `ip="10.9.0.2/24"`, with the settings of the command line
-    by keyword (gateway, routes, busy_poll, idle_spin_us, max_connections, ...); its `dispatch` drives the stack. Use it as a
-    context manager, or call `destroy`.
+    by keyword (gateway, routes, busy_poll, idle_spin_us, max_connections, ...); its `dispatch` drives the stack. While more
+    than 2 ms pass between two calls, a second thread turns it, unless `standby` is False: what arrives is acknowledged and
+    kept, what is lost is sent again. Use it as a context manager, or call `destroy`.
 
     `Channel(worker)` shares the core of a worker, whose loop drives the stack: `dispatch` never waits there, and
     `on_completions(channel)` is called behind the callbacks of each turn that leaves completions to dispatch. With
@@ -55,6 +56,7 @@ class Channel:
         batch: int = BATCH,
         on_completions: Callable[[Channel], None] | None = None,
         drives: bool = False,
+        standby: bool = True,
         device: Any = None,
         ip: str | None = None,
         **settings: Any,
@@ -73,7 +75,7 @@ class Channel:
         if worker is None:
             from mpserve.framework.alone import open_worker
 
-            worker = open_worker(self._undo, device, ip, settings)
+            worker = open_worker(self._undo, device, ip, settings, standby)
             drives = True
         self.worker = worker
         self.ready: deque[Completion] = deque()
@@ -295,6 +297,7 @@ class Channel:
         self._carry_out()
         if self._drives:
             self.worker.step(sleep=False, spin=False)
+            self.worker.channel.leave()
 
     def _each_turn(self) -> None:
         """Behind the callbacks of a turn of the worker."""
@@ -335,6 +338,7 @@ class Channel:
         if not self.ready:
             if self._drives and timeout != 0:
                 self._wait(timeout)
+                self.worker.channel.leave()
             else:
                 self.flush()
         ready = self.ready

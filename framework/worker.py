@@ -106,7 +106,7 @@ class Worker:
         self.wake_at_us = NEVER  # when a step without events is wanted, whatever else
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
-        self._standby = Standby(self.channel, self.log, slow_callback)
+        self.standby = Standby(self.channel, self.log, slow_callback)
         self._wake = Wake()
         self.descriptors, self._look_at = Descriptors(self.renew_schedule), -1.0
         self._idle_poll = self._make_poll([self.descriptors.fileno(), *device.wait_fds])
@@ -143,13 +143,13 @@ class Worker:
         self.channel.announce()
         if self._on_ready is not None:
             self._on_ready()
-        self._standby.start()
+        self.standby.start()
         try:
             while not self._stopping:
                 self.step()
         finally:
             self._finish()
-            self._standby.stop()
+            self.standby.stop()
 
     def step(self, sleep: bool = True, spin: bool = True) -> int:
         """One batch: the stack's turn, the callbacks of its events, the calls that are due. How many events there were.
@@ -502,7 +502,7 @@ class Worker:
         if self.handler.is_compiled:
             compiled: Any = self.handler
             self.handler_errors, requests = compiled.errors, compiled.counters
-        own = {"handler_errors": self.handler_errors, "slow_callbacks": self._standby.slow_callbacks}
+        own = {"handler_errors": self.handler_errors, "slow_callbacks": self.standby.slow_callbacks}
         return self.machine.stats() | requests | own
 
     def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
