@@ -160,7 +160,11 @@ def test_thousands_of_requests_leave_nothing_behind(mpserve_host: Any, kind: Any
         blocks[number], peaks[number] = rounds.run()
     assert handler.answered == before + ROUNDS * REQUESTS
     assert blocks[-1] - blocks[0] <= FEW_BLOCKS, f"after {ROUNDS * REQUESTS} requests"
-    assert max(peaks) - min(peaks) < 2000, "bytes: the last round needs what the first did"
+    first, last = (
+        min(peaks[: ROUNDS // 2]),
+        min(peaks[ROUNDS // 2 :]),
+    )  # of many, for the interpreter has spikes of its own
+    assert last - first < 2000, "bytes: the last rounds need what the first did"
 
 
 def test_thousands_of_requests_cost_a_python_handler_a_bytes_each_and_nothing_else(mpserve_host: Any) -> None:
