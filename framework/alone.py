@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 from typing import Any
@@ -11,10 +12,13 @@ from mpserve.framework.handler import Handler
 from mpserve.framework.worker import Worker
 
 
-def open_worker(undo: contextlib.ExitStack, device: Any, ip: str | None, settings: dict[str, Any]) -> Worker:
+def open_worker(
+    undo: contextlib.ExitStack, device: Any, ip: str | None, settings: dict[str, Any], standby: bool
+) -> Worker:
     """Open a device by its text, as `--device` takes it, or serve an object that is one (a virtual wire).
 
-    What was made is unmade by `undo`. Raises SetupError for what can't be had, with nothing left behind.
+    With `standby`, a second thread turns the stack while Python is away. What was made is unmade by `undo`. Raises SetupError
+    for what can't be had, with nothing left behind.
     """
     from mpserve.framework.config import Config, make_config
 
@@ -42,13 +46,28 @@ def open_worker(undo: contextlib.ExitStack, device: Any, ip: str | None, setting
             limits=config.make_limits(),
             record=config.record,
             impairment=config.impairment,
+            slow_callback=0,  # there are no callbacks
         )
         stack.callback(worker.close)
         stack.callback(worker.machine.close_recorder)
         worker.channel.announce()
+        if standby:
+            _start_standby(worker)
+            stack.callback(_stop_standby, worker)
         stack.callback(worker.drain)
         undo.push(stack.pop_all())
     return worker
+
+
+def _start_standby(worker: Worker) -> None:
+    worker.standby.start()
+    atexit.register(worker.standby.stop)  # a channel may be forgotten, and then memory goes before the thread
+    worker.channel.leave()
+
+
+def _stop_standby(worker: Worker) -> None:
+    worker.standby.stop()
+    atexit.unregister(worker.standby.stop)
 
 
 def _open(stack: contextlib.ExitStack, config: Any) -> Any:

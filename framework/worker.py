@@ -22,11 +22,12 @@ from mpserve.framework.codec import BAD_REQUEST
 from mpserve.framework.descriptors import Descriptors
 from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
-from mpserve.framework.joint import Joint, join
-from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
+from mpserve.framework.joint import Joint, OnOver, join
+from mpserve.framework.lwsocket import CLOSING, FORGOTTEN, GONE, LwSocket
 from mpserve.framework.polling import Wake
 from mpserve.framework.standby import Standby
-from mpserve.framework.timers import Timer, Timers
+from mpserve.framework.thread_pool import ThreadPool
+from mpserve.framework.timers import Timer, Timers, seconds_from_now
 
 if TYPE_CHECKING:
     from mpserve.dataplane.layout import Core
@@ -97,7 +98,7 @@ class Worker:
         self._joints: set[Joint] = set()  # regular sockets' ends that are open
         self._spare: list[LwSocket] = []
         self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
-        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+        self._threads = ThreadPool(self.call_soon_threadsafe)
         self._stopping = False
         self._device_errors = 0
         self._nap = NAP_SECONDS
@@ -105,13 +106,13 @@ class Worker:
         self.wake_at_us = NEVER  # when a step without events is wanted, whatever else
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
-        self._standby = Standby(self.channel, self.log, slow_callback)
+        self.standby = Standby(self.channel, self.log, slow_callback)
         self._wake = Wake()
         self.descriptors, self._look_at = Descriptors(self.renew_schedule), -1.0
         self._idle_poll = self._make_poll([self.descriptors.fileno(), *device.wait_fds])
         self.handler_errors = 0
         self._batch = getattr(handler, "on_batch", None)
-        self._requests = machine.install(handler)
+        self.requests = machine.install(handler)  # what puts a codec before the handler, if there is one
         if self._batch is not None and type(handler).on_data is not Handler.on_data:
             raise SetupError(f"{type(handler).__name__} defines both on_data and on_batch: keep one of them")
 
@@ -142,13 +143,13 @@ class Worker:
         self.channel.announce()
         if self._on_ready is not None:
             self._on_ready()
-        self._standby.start()
+        self.standby.start()
         try:
             while not self._stopping:
                 self.step()
         finally:
             self._finish()
-            self._standby.stop()
+            self.standby.stop()
 
     def step(self, sleep: bool = True, spin: bool = True) -> int:
         """One batch: the stack's turn, the callbacks of its events, the calls that are due. How many events there were.
@@ -201,8 +202,7 @@ class Worker:
         except Exception:
             self._log_error("on_stop")
         self.drain()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         self.machine.close_recorder()
 
     def drain(self, seconds: float = 0.2) -> None:
@@ -227,8 +227,8 @@ class Worker:
     def close(self) -> None:
         """Give the core's memory back; `run` has returned."""
         self.machine.uninstall(self.handler)
-        if self._requests is not None:
-            self._requests.close()
+        if self.requests is not None:
+            self.requests.close()
         if self.faulty_wire is not None:
             self.log.info("the faulty wire: %s", self.faulty_wire)
         for joint in list(self._joints):
@@ -296,12 +296,12 @@ class Worker:
         channel = self.channel
         blob = channel.payload()
         dispatch = self._dispatch_rows if self._batch is None else self._dispatch_batch
-        if self._requests is None:
+        if self.requests is None:
             rows = channel.events(count)
             while not dispatch(rows, blob):
                 pass
             return
-        for rows, joined in self._requests.passes(count, blob):
+        for rows, joined in self.requests.passes(count, blob):
             while not dispatch(rows, joined):
                 pass
 
@@ -385,7 +385,7 @@ class Worker:
         if sock is None:
             return
         if kind == BAD_REQUEST:
-            sock.close()
+            self._end_stream(sock, bool(a))
         elif kind == WRITABLE:
             if sock._drained():
                 handler.on_writable(sock)
@@ -395,6 +395,17 @@ class Worker:
         elif sock._state != CLOSING:
             sock._eof |= kind == EOF
             (handler.on_eof if kind == EOF else handler.on_timeout)(sock)
+
+    def _end_stream(self, sock: LwSocket, codec_raised: bool) -> None:
+        """A stream that is none of the codec's, or at which the codec itself has failed."""
+        if not codec_raised:
+            sock.close()
+            return
+        self.handler_errors += 1
+        self.log.error(
+            "%s: exception in its codec: run it with NUMBA_DISABLE_JIT=1 to see it", type(self.handler).__name__
+        )
+        sock.abort()
 
     def _make_socket(self, slot: int, handle: int) -> LwSocket:
         if self._spare:
@@ -419,6 +430,8 @@ class Worker:
         sock.cookie = None
         if sys.getrefcount(sock) == 2 and len(self._spare) < 4096:
             self._spare.append(sock)
+        else:
+            sock._state = FORGOTTEN
 
     def _abort_after_error(self, where: str, sock: LwSocket | None) -> None:
         self._log_error(where)
@@ -440,19 +453,20 @@ class Worker:
         else:
             joint.let_go()
 
-    def join(self, sock: LwSocket, unread: bytes) -> socket.socket:
-        """A regular socket for a connection, which gets no more callbacks but `on_close`."""
+    def join(self, sock: LwSocket, unread: bytes = b"", on_over: OnOver | None = None) -> socket.socket:
+        """A regular socket for a connection, which gets no more callbacks but `on_close`, or `on_over` in its place."""
         slot = sock._slot
         if slot in self.endpoints:
             raise Closed("the connection was given to a regular socket before")
-        joint, regular = join(self, sock, self._joints)
+        if self.requests is not None and on_over is None:
+            raise ValueError("what a codec has cut can't be given to a regular socket: leave the codec out")
+        joint, regular = join(self, sock, self._joints, on_over or self._joined_is_over)
         self._sockets[slot], self.endpoints[slot] = None, joint
         joint.begin(unread)
         return regular
 
-    def closed(self, sock: LwSocket, reason: Reason) -> None:
-        """The connection of a regular socket is over."""
-        del self.endpoints[sock._slot]
+    def _joined_is_over(self, sock: LwSocket, reason: Reason) -> None:
+        """The connection of a regular socket that the handler asked for is no more."""
         self._sockets[sock._slot] = sock
         self._closed(sock._slot, reason)
 
@@ -484,11 +498,11 @@ class Worker:
     @property
     def stats(self) -> dict[str, int]:
         """The core's counters, by name; on a faulty wire also what it did to frames."""
-        requests = self._requests.counters if self._requests is not None else {}
+        requests = self.requests.counters if self.requests is not None else {}
         if self.handler.is_compiled:
             compiled: Any = self.handler
             self.handler_errors, requests = compiled.errors, compiled.counters
-        own = {"handler_errors": self.handler_errors, "slow_callbacks": self._standby.slow_callbacks}
+        own = {"handler_errors": self.handler_errors, "slow_callbacks": self.standby.slow_callbacks}
         return self.machine.stats() | requests | own
 
     def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
@@ -507,8 +521,8 @@ class Worker:
         return sock
 
     def call_later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Timer:
-        """Call a function on this worker's thread after so many seconds."""
-        timer = self._timers.add(self.now + seconds, function, arguments)
+        """Call a function on this worker's thread after so many seconds; less than 0 is at once, as 0 is."""
+        timer = self._timers.add(self.now + seconds_from_now(seconds), function, arguments)
         self._next_timer = min(self._next_timer, timer.when)
         self._renew_at = -1.0
         return timer
@@ -525,7 +539,7 @@ class Worker:
         """
         if core not in (self.core, ALL):
             raise ValueError(f"no worker runs on core {core}: there is one, on core {self.core}")
-        self._calls.append((self.handler.on_message, (self.core, bytes(data))))
+        self._calls.append((self.handler.on_message, (self.core, bytes(memoryview(data)))))
 
     def add_reader(self, file: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function on this worker's thread while a kernel descriptor (a number, or what has `fileno`) can be read.
@@ -548,20 +562,7 @@ class Worker:
 
     def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> concurrent.futures.Future[Any]:
         """Run a function that may block in a thread; the future is completed on this worker's thread."""
-        if self._threads is None:
-            self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mpserve")
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def run() -> None:
-            try:
-                result = function(*arguments)
-            except BaseException as error:
-                self.call_soon_threadsafe(future.set_exception, error)
-            else:
-                self.call_soon_threadsafe(future.set_result, result)
-
-        self._threads.submit(run)
-        return future
+        return self._threads.run(function, arguments)
 
     @property
     def calls_wait(self) -> bool:

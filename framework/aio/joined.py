@@ -23,6 +23,7 @@ class Joined:
     def __init__(self, loop: Loop, sock: socket.socket, pending: Pending) -> None:
         self._loop, self._pending = loop, pending
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._reading = asyncio.Lock()  # a reader may come while one before it is cancelled and has not ended yet
         self._at_end = weakref.finalize(sock, pending.sock.close)
         self._at_end.atexit = False
 
@@ -49,7 +50,8 @@ class Joined:
         return self._streams
 
     async def recv(self, size: int) -> bytes:
-        return await self._open()[0].read(size)
+        async with self._reading:
+            return await self._open()[0].read(size)
 
     async def recv_into(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

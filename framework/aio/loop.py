@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import operator
 import selectors
 import socket
 import weakref
@@ -93,6 +94,7 @@ class Loop(asyncio.SelectorEventLoop):
         if not ours:
             return await super().create_server(protocol_factory, host, port, **settings)
         _check_tls(settings)
+        operator.index(settings.get("backlog", 0))  # means nothing here, but is a number
         address = "0.0.0.0" if any(name in ANY for name in ours) else self.worker.address
         sockets: list[Any] = [Listener(self.worker, address, int(port or 0))]
         try:

@@ -134,10 +134,11 @@ class LwTransport(transports._FlowControlMixin, asyncio.Transport):
             self._feed(data)
 
     def eof_received(self) -> None:
-        if self._gated:
-            self._held.append(_EOF)
-        else:
-            self._take_eof()
+        """A round later than data of the same turn, as on a selector's loop: whoever waits for that data comes before the end."""
+        self._held.append(_EOF)
+        if not self._gated:
+            self._gated = True
+            self._loop.call_soon(self._release)
 
     def connected(self) -> None:
         """It was, before there was a transport."""

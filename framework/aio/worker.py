@@ -72,7 +72,7 @@ class LoopWorker(Worker):
 
     def start_standby(self) -> None:
         """From now until `close` another thread turns the stack while the loop's is away for long, or doesn't run."""
-        self._standby.start()
+        self.standby.start()
 
     def turn_within(self, timeout: float | None) -> None:
         """A turn of the stack; if nothing happens, sleep for `timeout` seconds at most (None: for as long as may be)."""
@@ -186,7 +186,7 @@ class LoopWorker(Worker):
         """Give the core's memory back. Twice is once."""
         if not self._closed_once:
             self._closed_once = True
-            self._standby.stop()
+            self.standby.stop()
             super().close()
 
     def drain(self, seconds: float | None = None) -> None:
