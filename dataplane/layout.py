@@ -326,8 +326,8 @@ CORE = np.dtype(
             "events event_count command_table command_count command_base arena arena_used arena_bytes "
             # device bursts and the recorder
             "rx_pkts tx_pkts tx_count tx_rows spare_pkts spare_count record record_bytes record_head record_tail "
-            # other cores (`group`): the segment shared with them, our number there, whether the frame at hand came from one
-            "group member members steered write "
+            # other cores: the segment shared with them, our number there, whether the frame at hand came from one
+            "switchboard member members steered write "
         ).split()
     ]
 )
@@ -486,7 +486,7 @@ def make_core(
     """Lay out a core that answers for `ip`. `mac` is 6 bytes, `mtu` bytes without the Ethernet header.
 
     `block_data` (uint8, limits.blocks * 2048) and `counters` (COUNTERS, 1) may be memory from elsewhere: a DPDK memzone,
-    a shared segment; so may `tables`, zeroed, for SHARED_TABLES (`group`). `routes` are (network, prefix length, gateway),
+    a shared segment; so may `tables`, zeroed, for SHARED_TABLES (`switchboard`). `routes` are (network, prefix length, gateway),
     16 at most. `seed` fixes the boot secrets, for tests.
     """
     arrays: dict[str, Any] = {"core": allocate(CORE, 1)}
@@ -510,6 +510,11 @@ def make_core(
     _set_routes(made, [(ip, prefix_length, None), *routes, *([("0.0.0.0", 0, gateway)] if gateway else [])])
     _set_limits(core, limits)
     return made
+
+
+def make_buckets(count: int) -> np.ndarray:
+    """Buckets of a flow table that is not a core's, for tests and measurements; its version stands before them."""
+    return allocate(np.int64, VERSION_LINE + count)[VERSION_LINE:]
 
 
 def _given(array: np.ndarray, dtype: Any) -> np.ndarray:

@@ -6,11 +6,11 @@ Microsoft, "RSS hashing types"; the verification suite there is the test. It ser
 
 import numpy as np
 
-from mpserve.dataplane.group import GROUP, KEY_BYTES, REDIRECTIONS, group_at
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.memory import load8, load64
+from mpserve.dataplane.switchboard import KEY_BYTES, REDIRECTIONS, SWITCHBOARD, switchboard_at
 
-_KEY, _TABLE = GROUP.fields["rss_key"][1], GROUP.fields["rss_table"][1]  # type: ignore[index]
+_KEY, _TABLE = SWITCHBOARD.fields["rss_key"][1], SWITCHBOARD.fields["rss_table"][1]  # type: ignore[index]
 assert KEY_BYTES == 40
 
 
@@ -36,11 +36,14 @@ def _hash_word(key, word):
 @compiled
 def queue_of(core, source, destination, source_port, destination_port):
     """The queue, which is the member's number, that a segment of this flow arrives on."""
-    hashed = toeplitz(core.group + _KEY, source, destination, source_port, destination_port)
-    return load8(core.group + _TABLE + (hashed & (REDIRECTIONS - 1)))
+    hashed = toeplitz(core.switchboard + _KEY, source, destination, source_port, destination_port)
+    return load8(core.switchboard + _TABLE + (hashed & (REDIRECTIONS - 1)))
 
 
 @compiled
 def comes_home(core, remote, local, remote_port, local_port):
     """Whether replies of an outgoing flow arrive at this core, or nobody can tell."""
-    return group_at(core.group).rss == 0 or queue_of(core, remote, local, remote_port, local_port) == core.member
+    return (
+        switchboard_at(core.switchboard).rss == 0
+        or queue_of(core, remote, local, remote_port, local_port) == core.member
+    )

@@ -7,7 +7,6 @@ out of a ring stays: no frame is steered twice.
 
 import numpy as np
 
-from mpserve.dataplane.group import GROUP, MEMBER, SERVING, group_at, member_at, ring_between
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import CONN, LISTENER, SYN, TIME_WAIT, VERSION_LINE, counters_at, listener_record_at
 from mpserve.dataplane.memory import address_of, call3, copy, native64
@@ -21,22 +20,31 @@ from mpserve.dataplane.sharing import (
     ring_reserve,
     wake_up,
 )
+from mpserve.dataplane.switchboard import ABSENT, MEMBER, SERVING, SWITCHBOARD, member_at, ring_between, switchboard_at
 from mpserve.dataplane.tcp.backlog import find_listener
 from mpserve.dataplane.tcp.table import is_in_shared
 from mpserve.dataplane.wire import arp, ethernet, ipv4, tcp
 
 NOBODY = -1
-DATAGRAM, ARP = 1, 2  # what a ring's record holds behind the Ethernet header: an IPv4 datagram that is checked, an ARP packet
+DATAGRAM, ARP = (
+    1,
+    2,
+)  # what a ring's record holds behind the Ethernet header: an IPv4 datagram that is checked, an ARP packet
 _ASLEEP = MEMBER.fields["asleep"][1]  # type: ignore[index]
-_ONE = GROUP.fields["one"][1]  # type: ignore[index]
+_ONE = SWITCHBOARD.fields["one"][1]  # type: ignore[index]
 _VERSION_BYTES = 8 * VERSION_LINE
-_CONN_BYTES, _SYN_BYTES, _WAIT_BYTES, _LISTENER_BYTES = CONN.itemsize, SYN.itemsize, TIME_WAIT.itemsize, LISTENER.itemsize
+_CONN_BYTES, _SYN_BYTES, _WAIT_BYTES, _LISTENER_BYTES = (
+    CONN.itemsize,
+    SYN.itemsize,
+    TIME_WAIT.itemsize,
+    LISTENER.itemsize,
+)
 
 
 @compiled
 def is_steered(core, seg):
     """Whether a segment of a flow that this core doesn't know went to another: the flow's, or one that accepts it."""
-    if core.group == 0 or core.steered != 0:
+    if core.switchboard == 0 or core.steered != 0:
         return False
     to = owner_elsewhere(core, seg)
     if to == NOBODY and seg.flags & tcp.RST == 0:
@@ -53,7 +61,7 @@ def is_steered(core, seg):
 @compiled
 def is_error_steered(core, key):
     """Whether an ICMP error about a flow that this core doesn't know went to the member whose it is."""
-    if core.group == 0 or core.steered != 0:
+    if core.switchboard == 0 or core.steered != 0:
         return False
     to = owner_elsewhere(core, key)
     if to == NOBODY:
@@ -67,7 +75,7 @@ def owner_elsewhere(core, key):
     """The other member whose flow it is, or NOBODY. One after the other, from the hash's on: where it was put, if it was."""
     member = np.int64(key.hash) % core.members
     for _ in range(core.members):
-        if member != core.member and member_at(core, member).state == SERVING and _has(core, member, key):
+        if member != core.member and member_at(core, member).state != ABSENT and _has(core, member, key):
             return member
         member = member + 1 if member + 1 < core.members else 0
     return NOBODY
@@ -75,20 +83,29 @@ def owner_elsewhere(core, key):
 
 @compiled
 def _tables_of(core, member):
-    group = group_at(core.group)
-    return core.group + group.tables_at + member * group.table_stride
+    board = switchboard_at(core.switchboard)
+    return core.switchboard + board.tables_at + member * board.table_stride
 
 
 @compiled
 def _has(core, member, key):
     """Whether a member has a flow, in the order that flows go through its tables: it may move on meanwhile."""
-    group, tables = group_at(core.group), _tables_of(core, member)
-    syns, conns, waits = tables + group.syns_at, tables + group.conns_at, tables + group.time_waits_at
+    board, tables = switchboard_at(core.switchboard), _tables_of(core, member)
+    syns, conns, waits = tables + board.syns_at, tables + board.conns_at, tables + board.time_waits_at
     return (
-        is_in_shared(tables + group.syn_flows_at + _VERSION_BYTES, core.syn_flow_count - 1, key, syns, core.syn_count, _SYN_BYTES)
-        or is_in_shared(tables + group.flows_at + _VERSION_BYTES, core.flow_count - 1, key, conns, core.connections, _CONN_BYTES)
+        is_in_shared(
+            tables + board.syn_flows_at + _VERSION_BYTES, core.syn_flow_count - 1, key, syns, core.syn_count, _SYN_BYTES
+        )
         or is_in_shared(
-            tables + group.wait_flows_at + _VERSION_BYTES, core.wait_flow_count - 1, key, waits, core.time_wait_count, _WAIT_BYTES
+            tables + board.flows_at + _VERSION_BYTES, core.flow_count - 1, key, conns, core.connections, _CONN_BYTES
+        )
+        or is_in_shared(
+            tables + board.wait_flows_at + _VERSION_BYTES,
+            core.wait_flow_count - 1,
+            key,
+            waits,
+            core.time_wait_count,
+            _WAIT_BYTES,
         )
     )
 
@@ -99,7 +116,7 @@ def _acceptor(core, seg):
     port = seg.ports & 0xFFFF
     here = find_listener(core, seg.local, port) >= 0
     own = member_at(core, core.member)
-    if here and group_at(core.group).one_receives == 0:
+    if here and switchboard_at(core.switchboard).one_receives == 0:
         if own.redirect_share == 0 or (np.int64(seg.hash) >> 20) & 255 >= own.redirect_share:
             return core.member
         if _listens(core, own.redirect_to, seg.local, port):
@@ -129,7 +146,7 @@ def _listens(core, member, address, port):
     """Whether a member, up and running, has a listener for an address and port."""
     if member_at(core, member).state != SERVING:
         return False
-    rows = _tables_of(core, member) + group_at(core.group).listeners_at
+    rows = _tables_of(core, member) + switchboard_at(core.switchboard).listeners_at
     for i in range(core.listener_count):
         listener = listener_record_at(rows + i * _LISTENER_BYTES)
         if listener.used == 0:
@@ -143,7 +160,7 @@ def _listens(core, member, address, port):
 def send_to(core, to, kind, frame, datagram, length):
     """Put the Ethernet header at `frame` and `length` bytes from `datagram` on into the ring to a member; wake it if it sleeps."""
     counters = counters_at(core.counters)
-    room = group_at(core.group).ring_bytes
+    room = switchboard_at(core.switchboard).ring_bytes
     ring = ring_between(core, core.member, to)
     total = ethernet.HEADER + length
     at = ring_reserve(ring, room, total)
@@ -157,16 +174,16 @@ def send_to(core, to, kind, frame, datagram, length):
     receiver = member_at(core, to)
     if has_to_be_woken(address_of(receiver) + _ASLEEP):
         counters.wakes_sent += 1
-        call3(core.write, receiver.wake_fd, core.group + _ONE, 8)
+        call3(core.write, receiver.wake_fd, core.switchboard + _ONE, 8)
 
 
 @compiled
 def share_arp(core, frame):
     """What an ARP reply says is for every member: each asks for itself, and one gets the answers."""
-    if core.group == 0 or core.steered != 0 or arp.operation(frame + ethernet.HEADER) != arp.REPLY:
+    if core.switchboard == 0 or core.steered != 0 or arp.operation(frame + ethernet.HEADER) != arp.REPLY:
         return
     for member in range(core.members):
-        if member != core.member and member_at(core, member).state == SERVING:
+        if member != core.member and member_at(core, member).state != ABSENT:
             counters_at(core.counters).steered_arp += 1
             send_to(core, member, ARP, frame, frame + ethernet.HEADER, arp.LENGTH)
 
@@ -174,7 +191,7 @@ def share_arp(core, frame):
 @compiled
 def oldest_from(core, member):
     """The address of the record that a member sent first and that is not taken yet, or 0."""
-    return ring_front(ring_between(core, member, core.member), group_at(core.group).ring_bytes)
+    return ring_front(ring_between(core, member, core.member), switchboard_at(core.switchboard).ring_bytes)
 
 
 @compiled

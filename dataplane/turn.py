@@ -116,7 +116,7 @@ def respond(core, core_address, command_count):
 @compiled
 def _take_burst(core, core_address, turn):
     """Frames from the device, and in every second turn from other cores, if there are any; how many."""
-    if core.group != 0 and turn == 1:
+    if core.switchboard != 0 and turn == 1:
         return call2(core.unit_ingress, core_address, 0)
     count = call4(core.rx, core.port, core.queue, core.rx_pkts, BURST)
     return call2(core.unit_ingress, core_address, count) if count > 0 else 0
@@ -134,7 +134,7 @@ def gather(core, core_address):
         count = _take_burst(core, core_address, i & 1)
         if count == 0:
             empty += 1
-            if empty == 2 or core.group == 0:
+            if empty == 2 or core.switchboard == 0:
                 break
             continue
         empty = 0

@@ -66,6 +66,15 @@ class KernelMachine:
         """The next deadline (us), after IDLE."""
         return self.channel.next_deadline(now_us + LONGEST_SLEEP_US)
 
+    def begin_serving(self) -> None:
+        """The kernel does that as it listens."""
+
+    def begin_draining(self) -> None:
+        """Nobody steers anything here."""
+
+    def may_sleep(self) -> bool:
+        return True
+
     def woken(self) -> None:
         """The channel looks before it says IDLE, in any case."""
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
 import os
@@ -21,7 +22,9 @@ from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.jit import CHECKS
 from mpserve.dataplane.layout import BLOCK_BYTES, COUNTERS, NEVER, Core, make_core
 from mpserve.dataplane.limits import Limits
+from mpserve.dataplane.switchboard import ABSENT, DRAINING, SERVING, Seat
 from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
+from mpserve.dataplane.turn import doze
 from mpserve.framework import socket_options, stack_options
 from mpserve.framework.compiled_handler import CompiledHandler
 from mpserve.framework.core_channel import CoreChannel
@@ -30,6 +33,7 @@ from mpserve.framework.record import Recorder
 from mpserve.framework.request_batch import RequestBatch
 
 _FFI = cffi.FFI()
+_WRITE = ctypes.cast(ctypes.CDLL(None).write, ctypes.c_void_p).value  # by which another core is woken
 
 
 class Machine:
@@ -50,6 +54,7 @@ class Machine:
         counters: str | None = None,
         impairment: Impairment | None = None,
         record: str | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.device = device
         self._counters_map: mmap.mmap | None = None
@@ -63,11 +68,15 @@ class Machine:
             mtu=device.mtu,
             block_data=_device_blocks(device, limits),
             counters=self._shared_counters(counters),
+            tables=seat.board.tables(seat.member) if seat is not None else None,
         )
+        self._seat = seat
+        if seat is not None:
+            seat.board.join(self.core, seat.member)
         if hasattr(device, "attach"):
             device.attach(self.core)
         else:
-            _attach(self.core, device)
+            _attach(self.core, device, seat)
         self.faulty_wire: FaultyWire | None = None
         if impairment is not None:
             few = getattr(device, "few_rx_mbufs", False)
@@ -84,6 +93,22 @@ class Machine:
             self.attend = self._attend
 
     # -- the loop
+
+    def begin_serving(self) -> None:
+        """The handler is ready: other cores may steer frames here."""
+        self._tell_others(SERVING)
+
+    def begin_draining(self) -> None:
+        """Other cores steer no new flows here any more."""
+        self._tell_others(DRAINING)
+
+    def _tell_others(self, state: int) -> None:
+        if self._seat is not None:
+            self._seat.board.set_state(self._seat.member, state)
+
+    def may_sleep(self) -> bool:
+        """Whether nothing has come from other cores; from then on whoever sends something wakes us."""
+        return self._seat is None or doze(self.core.address, 0) != 0
 
     def spin(self, us: float) -> None:
         """How long the channel looks about before it says IDLE; math.inf: for ever."""
@@ -227,6 +252,7 @@ class Machine:
             self._recorder = None
 
     def close(self) -> None:
+        self._tell_others(ABSENT)
         self.channel.close()
         if self.faulty_wire is not None:
             self.faulty_wire.close()
@@ -244,8 +270,8 @@ def _device_blocks(device: Any, limits: Limits) -> np.ndarray | None:
     return None if memory is None else np.frombuffer(memory, np.uint8, limits.blocks * BLOCK_BYTES)
 
 
-def _attach(core: Core, device: Any) -> None:
-    """A DPDK port: its burst functions by address, and the TSC for a clock that starts at one second."""
+def _attach(core: Core, device: Any, seat: Seat | None) -> None:
+    """A DPDK port: its burst functions by address, and the TSC for a clock that starts at one second, for all members alike."""
     import pydpdk
 
     record = core.record
@@ -255,4 +281,10 @@ def _attach(core: Core, device: Any) -> None:
     hz = pydpdk.tsc_hz()
     record.read_tsc = pydpdk.symbols.address("pydpdk_rdtsc")
     record.tsc_scale = int(1e6 * 2**32 / hz)
-    record.tsc_start = _FFI.cast("int64_t(*)(void)", int(record.read_tsc))() - hz
+    tsc = _FFI.cast("int64_t(*)(void)", int(record.read_tsc))()
+    record.tsc_start = tsc - hz
+    if seat is not None:
+        record.tsc_start = seat.board.clock_start(tsc - hz)
+        record.now = (tsc - int(record.tsc_start)) * 1_000_000 // hz
+        record.wheel_tick = record.now >> 10
+        record.write = _WRITE

@@ -30,6 +30,7 @@ from mpserve.framework.timers import Timer, Timers
 
 if TYPE_CHECKING:
     from mpserve.dataplane.layout import Core
+    from mpserve.dataplane.switchboard import Seat
     from mpserve.framework.machine import Machine
 
 READ, ACCEPT, EOF, WRITABLE = int(Event.READ), int(Event.ACCEPT), int(Event.EOF), int(Event.WRITABLE)
@@ -70,6 +71,7 @@ class Worker:
         impairment: Impairment | None = None,
         slow_callback: float = SLOW_CALLBACK_SECONDS,
         on_ready: Callable[[], None] | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.handler, self.device, self.core = handler, device, core
         self.log = log or logging.getLogger("mpserve.worker")
@@ -82,6 +84,7 @@ class Worker:
             counters=counters,
             impairment=impairment,
             record=record,
+            seat=seat,
         )
         machine = self.machine
         self.faulty_wire = machine.faulty_wire
@@ -140,6 +143,7 @@ class Worker:
         """Turn until `stop`. An exception of `on_start` comes out; others are logged and abort their connection."""
         self.handler.on_start(self)
         self.channel.announce()
+        self.machine.begin_serving()
         if self._on_ready is not None:
             self._on_ready()
         self._standby.start()
@@ -207,6 +211,7 @@ class Worker:
 
     def drain(self, seconds: float = 0.2) -> None:
         """Close every connection and give their last frames a little time to leave."""
+        self.machine.begin_draining()
         self._close_all()
         until = time.monotonic() + seconds
         self.machine.spin(0)  # come back whenever nothing happens
@@ -268,7 +273,7 @@ class Worker:
         elif not self.device.wait_fds:
             wait = min(wait, self._nap)
             self._nap = min(2 * self._nap, LONGEST_NAP_SECONDS)
-        if self._calls or self._stopping or wait == 0:
+        if self._calls or self._stopping or wait == 0 or not machine.may_sleep():
             return
         machine.counters.sleeps += 1
         ready = self._idle_poll.poll(wait * 1000)

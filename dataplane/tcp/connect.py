@@ -6,8 +6,8 @@ from mpserve.dataplane.events import handle_of
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import CONN, conn_at, core_at, seg_at, tcb_at
 from mpserve.dataplane.neighbor import next_hop
-from mpserve.dataplane.sharing import PYTHON, give_back, take
 from mpserve.dataplane.rss import comes_home
+from mpserve.dataplane.sharing import PYTHON, give_back, take
 from mpserve.dataplane.siphash import absorb_addresses, finish
 from mpserve.dataplane.steering import NOBODY, owner_elsewhere
 from mpserve.dataplane.tcp import flags
@@ -78,7 +78,7 @@ def _is_free(core, key, remote_port, local_port):
     taken = find(core.flows, core.flow_count - 1, key, core.conns, _CONN_BYTES) >= 0
     if taken or find_syn(core, key) >= 0 or find_time_wait(core, key) >= 0:
         return False
-    return core.group == 0 or owner_elsewhere(core, key) == NOBODY
+    return core.switchboard == 0 or owner_elsewhere(core, key) == NOBODY
 
 
 @compiled
@@ -93,7 +93,7 @@ def _choose_port(core, key, remote_port):
     for _ in range(PORTS // members):
         core.next_port += 1
         port = FIRST_PORT + (start + core.next_port) % (PORTS // members) * members + core.member
-        if core.group != 0 and not comes_home(core, key.remote, key.local, remote_port, port):
+        if core.switchboard != 0 and not comes_home(core, key.remote, key.local, remote_port, port):
             continue
         if _is_free(core, key, remote_port, port):
             return True

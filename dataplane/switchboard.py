@@ -1,7 +1,7 @@
 """The workers of one server: the shared segment in which they find each other's flows and pass each other frames.
 
-`Group` lays it out over memory that every worker maps: a header, a row for each member, a ring from each to each, and the
-tables of each that the others look into. Compiled code reaches it by the address of the header, core.group; all places in
+`Switchboard` lays it out over memory that every worker maps: a header, a row for each member, a ring from each to each, and the
+tables of each that the others look into. Compiled code reaches it by the address of the header, core.switchboard; all places in
 it are offsets, for it is mapped at another address in each process.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,11 @@ from mpserve.dataplane.sharing import RING_HEADER
 MOST_MEMBERS = 64
 MOST_RING_BYTES, LEAST_RING_BYTES, RINGS_BYTES = 1 << 20, 1 << 16, 1 << 22  # one ring's; those into one member
 KEY_BYTES, REDIRECTIONS = 40, 128  # of RSS
-ABSENT, SERVING = 0, 1  # a member's state
+ABSENT, DRAINING, SERVING = 0, 1, 2  # a member's state
 _PAGE = 4096
 _SECRETS = ("secret_a", "secret_b", "sip_key0", "sip_key1", "clock_secret_a", "clock_secret_b")
 
-GROUP = np.dtype(
+SWITCHBOARD = np.dtype(
     [
         (name, "i8")
         for name in (
@@ -55,21 +56,22 @@ MEMBER = np.dtype(  # one writer a line: the member's own, others'
         ("pad_others", "i8", 6),
     ]
 )
-_HEADER_BYTES = -(-GROUP.itemsize // 128) * 128
+_HEADER_BYTES = -(-SWITCHBOARD.itemsize // 128) * 128
+_MEMBER_BYTES = MEMBER.itemsize
 
-group_at, member_record_at = record_at(GROUP), record_at(MEMBER)
+switchboard_at, member_record_at = record_at(SWITCHBOARD), record_at(MEMBER)
 
 
 @compiled
 def member_at(core, member):
-    return member_record_at(core.group + _HEADER_BYTES + member * MEMBER.itemsize)
+    return member_record_at(core.switchboard + _HEADER_BYTES + member * _MEMBER_BYTES)
 
 
 @compiled
 def ring_between(core, source, to):
     """The address of the ring from one member to another."""
-    group = group_at(core.group)
-    return core.group + group.rings_at + (source * group.members + to) * (RING_HEADER + group.ring_bytes)
+    board = switchboard_at(core.switchboard)
+    return core.switchboard + board.rings_at + (source * board.members + to) * (RING_HEADER + board.ring_bytes)
 
 
 def ring_bytes(members: int) -> int:
@@ -78,18 +80,26 @@ def ring_bytes(members: int) -> int:
     return max(LEAST_RING_BYTES, min(MOST_RING_BYTES, 1 << share.bit_length() - 1))
 
 
-class Group:
+@dataclass(frozen=True)
+class Seat:
+    """A place at a switchboard: which member a core is."""
+
+    board: Switchboard
+    member: int
+
+
+class Switchboard:
     """The segment, over a writable buffer of `size(members, limits)` bytes, zeroed when `make` lays it out."""
 
     def __init__(self, buffer: Any, members: int, limits: Limits) -> None:
         self.members, self.limits = members, limits
         self.memory = np.frombuffer(buffer, np.uint8, size(members, limits))
         self.address = register(self.memory)
-        self.header: Any = self.memory[: GROUP.itemsize].view(GROUP).view(np.recarray)[0]
+        self.header: Any = self.memory[: SWITCHBOARD.itemsize].view(SWITCHBOARD).view(np.recarray)[0]
         rows = self.memory[_HEADER_BYTES : _HEADER_BYTES + members * MEMBER.itemsize]
         self.rows: Any = rows.view(MEMBER).view(np.recarray)
 
-    def make(self, *, one_receives: bool = False, seed: int | None = None) -> Group:
+    def make(self, *, one_receives: bool = False, seed: int | None = None) -> Switchboard:
         """Write the header: once, by whoever made the memory."""
         header, at = self.header, _places(self.members, self.limits)
         header.members, header.ring_bytes = self.members, ring_bytes(self.members)
@@ -114,11 +124,24 @@ class Group:
         return found
 
     def join(self, core: Core, member: int) -> None:
-        """Make a core, whose tables are `tables(member)`, a member. It is found by the others once its row says SERVING."""
+        """Make a core, whose tables are `tables(member)`, a member. The others find it once it serves (`set_state`)."""
         record = core.record
-        record.group, record.member, record.members = self.address, member, self.members
+        record.switchboard, record.member, record.members = self.address, member, self.members
         for name in _SECRETS:
             record[name] = self.header[name]
+
+    def set_state(self, member: int, state: int) -> None:
+        """What others may send a member: SERVING, everything; DRAINING, frames of its flows; ABSENT, nothing.
+
+        A worker says so itself; ABSENT also whoever sees it die.
+        """
+        self.rows[member].state = state
+
+    def clock_start(self, tsc: int) -> int:
+        """The TSC at which the clock of all members began: `tsc` if this is the first to ask."""
+        if self.header.tsc_start == 0:
+            self.header.tsc_start = tsc
+        return int(self.header.tsc_start)
 
     def close(self) -> None:
         unregister(self.address)
@@ -141,6 +164,6 @@ def _round(size: int) -> int:
 
 
 def size(members: int, limits: Limits) -> int:
-    """Bytes of a group's segment."""
+    """Bytes of a segment."""
     at = _places(members, limits)
     return at["tables"] + members * at["stride"]
