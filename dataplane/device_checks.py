@@ -162,7 +162,7 @@ def check_queues(spec: DeviceSpec, queues: int) -> None:
     if queues > most:
         raise DeviceError(
             f"--device {spec} serves {most} worker{'s' * (most > 1)}, not {queues}: "
-            f"type --workers {most} or take --device veth"
+            f"name {most} of the cores with --cores, or take --device veth"
         )
 
 
@@ -172,5 +172,6 @@ def check_queue_count(spec: DeviceSpec, queues: int) -> None:
     if there != queues:
         raise DeviceError(
             f"--device {spec}: {spec.name} has {there} receive queues and {queues} would be served: "
-            f"type ethtool -L {spec.name} combined {queues} (a veth: rx {queues} tx {queues})"
+            f"type ethtool -L {spec.name} combined {queues} (a veth: rx {queues} tx {queues}), "
+            f"or name {there} of the cores with --cores"
         )

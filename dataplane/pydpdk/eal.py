@@ -200,6 +200,19 @@ def cleanup() -> None:
     _remove_if_empty(folder)
 
 
+def abandon() -> None:
+    """Leave everything as it is until the process ends, and remove this process's files: no driver closes its device, which
+    some do at the expense of another process that uses the same. The EAL can't be initialised again in this process."""
+    if not _State.initialised:
+        return
+    _State.initialised, _State.ended = False, True
+    atexit.unregister(cleanup)
+    folder = runtime.folder()
+    while runtime.locked:
+        runtime.remove_files(runtime.locked.pop())
+    _remove_if_empty(folder)
+
+
 def is_initialised() -> bool:
     return _State.initialised
 
