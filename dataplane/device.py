@@ -92,6 +92,8 @@ DRIVERS: dict[str, Driver] = {
         "SOCKET",
         _options("role id rsize bsize secret"),
         needs_root=False,
+        several="shared",
+        max_queues=16,
         about="shared memory between two processes",
     ),
     "pcap": Driver(
@@ -101,9 +103,19 @@ DRIVERS: dict[str, Driver] = {
         needs_root=False,
         about="frames from a capture file, replies into another",
     ),
-    "ring": Driver("net_ring", "", needs_root=False, about="what is sent is received: for tests"),
-    "pci": Driver("", "BDF", _options("devargs"), about="a NIC bound to vfio-pci or uio"),
-    "vdev": Driver("", "NAME[,KEY=VALUE...]", about="any DPDK virtual device, its arguments as DPDK takes them"),
+    "ring": Driver(
+        "net_ring", "", needs_root=False, several="shared", max_queues=16, about="what is sent is received: for tests"
+    ),
+    "pci": Driver(
+        "", "BDF", _options("devargs"), several="shared", max_queues=64, about="a NIC bound to vfio-pci or uio"
+    ),
+    "vdev": Driver(
+        "",
+        "NAME[,KEY=VALUE...]",
+        several="shared",
+        max_queues=16,
+        about="any DPDK virtual device, its arguments as DPDK takes them",
+    ),
     "kernel": Driver("", "", needs_root=False, sleeps=True, about="kernel sockets, not the stack; no DPDK"),
 }
 
@@ -136,8 +148,8 @@ class Device:
     """An open DPDK port and one of its queues, for the process that opened it: `queue` is that of `rx` and `tx`, on `port_id`.
 
     `pool`, `rx`, `tx`, `alloc` and `free` are addresses: of the rte_mempool that frames to send come from, and of
-    pydpdk's burst functions. `wait_fds` become readable when a frame arrives. `hash_entries`: flows of several workers
-    are spread as `rss.queue_of` says with so many; 0 where the kernel or the peer spreads them, or there is one worker.
+    pydpdk's burst functions. `wait_fds` become readable when a frame arrives. Where several workers
+    get flows by a hash that we know, `rss_key` is its key (40 bytes) and `rss_table` the queue by its 7 lowest bits.
     """
 
     spec: DeviceSpec
@@ -153,10 +165,22 @@ class Device:
     wait_fds: list[int]
     unfinished_checksums: bool
     description: str = ""
-    hash_entries: int = 0
+    rss_key: bytes = b""
+    rss_table: bytes = b""
     few_rx_mbufs: bool = False  # frames are received into a pool of few large ones
     blocks: Any = None  # a writable buffer in a DPDK memzone, if asked for
+    _look_after: Callable[[], None] | None = field(default=None, repr=False)
     _on_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    @property
+    def needs_looking_after(self) -> bool:
+        return self._look_after is not None
+
+    def look_after(self) -> None:
+        """To be called every 50 ms or so, by whoever receives: a worker at a memif that others share learns so that the peer
+        has gone, or has come, and maps its memory."""
+        if self._look_after is not None:
+            self._look_after()
 
     def close(self) -> None:
         """Stop and close the port, clean the EAL up, remove what opening made. Twice is once."""
@@ -189,7 +213,14 @@ def open_device(
 
     This is worker `queue` of `queues` workers, each a process that opens the device. `hugepages` is auto, on or off;
     `block_bytes` of DPDK memory are set aside as `Device.blocks`. Raises DeviceError with one line that says what to type.
+
+    A device that workers share (`several` in DRIVERS) was opened before by `shared_port.open_shared_port`, which was told
+    the same `file_prefix` and `block_bytes`; this process attaches to it.
     """
+    if queues > 1 and spec.driver.several == "shared":
+        from mpserve.dataplane import device_attach
+
+        return device_attach.attach(spec, queue, queues, file_prefix, block_bytes)
     from mpserve.dataplane import device_port
 
     return device_port.open_port(

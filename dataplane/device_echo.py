@@ -102,6 +102,7 @@ class FrameEcho:
 
     def sleep(self) -> None:
         """Until a frame arrives or a tenth of a second passed; a nap where the device has no descriptor."""
+        self.device.look_after()
         if not self.device.wait_fds:
             time.sleep(NAP_SECONDS)
         elif self.poll.poll(100):

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 
-from mpserve.dataplane import rss
+from mpserve.dataplane import flow_hash
 
 SO_ATTACH_FILTER = 26
 ALL = 0x40000  # bytes of a frame that passes: all of it
@@ -24,7 +24,7 @@ AND, XOR_X, OR_X, RSH, LSH, MOD = 0x54, 0xAC, 0x4C, 0x74, 0x64, 0x94
 JUMP_EQUAL, JUMP_ANY_OF, JUMP, RETURN = 0x15, 0x45, 0x05, 0x06
 
 ETHERTYPE, FRAGMENT, PROTOCOL, SOURCE, DESTINATION, HEADER = 12, 20, 23, 26, 30, 14
-SUM, HASH = rss.WORDS, rss.WORDS + 1  # memory cells behind the words of input
+SUM, HASH = flow_hash.WORDS, flow_hash.WORDS + 1  # memory cells behind the words of input
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -34,9 +34,9 @@ def _do(code: int, operand: int = 0) -> Instruction:
 
 
 def program(queue: int, queues: int) -> list[Instruction]:
-    """Passes what `rss.queue_of` says is `queue`'s, and to queue 0 what isn't spread."""
+    """Passes what `flow_hash.queue_of` says is `queue`'s, and to queue 0 what isn't spread."""
     body = _load_words()
-    for bit in range((min(rss.ENTRIES, _power_of_two(queues)) - 1).bit_length()):
+    for bit in range((min(flow_hash.ENTRIES, _power_of_two(queues)) - 1).bit_length()):
         body += _add_bit(bit)
     body += [_do(LD_MEM, HASH), _do(MOD, queues), (JUMP_EQUAL, 0, 1, queue), _do(RETURN, ALL), _do(RETURN, 0)]
     return [*_unless_tcp(body), _do(RETURN, 0 if queue else ALL)]
@@ -44,7 +44,7 @@ def program(queue: int, queues: int) -> list[Instruction]:
 
 def _power_of_two(queues: int) -> int:
     """How much of the hash decides: its lowest bits alone where the number of queues is a power of two."""
-    return queues if queues & (queues - 1) == 0 else rss.ENTRIES
+    return queues if queues & (queues - 1) == 0 else flow_hash.ENTRIES
 
 
 def _unless_tcp(body: list[Instruction]) -> list[Instruction]:
@@ -69,8 +69,8 @@ def _load_words() -> list[Instruction]:
 
 def _add_bit(bit: int) -> list[Instruction]:
     """One bit of the hash: the parity of the words under their masks."""
-    steps = [_do(LD_MEM, 0), _do(AND, rss.bit_masks(bit)[0])]
-    for cell, mask in enumerate(rss.bit_masks(bit)[1:], 1):
+    steps = [_do(LD_MEM, 0), _do(AND, flow_hash.bit_masks(bit)[0])]
+    for cell, mask in enumerate(flow_hash.bit_masks(bit)[1:], 1):
         steps += [_do(ST, SUM), _do(LD_MEM, cell), _do(AND, mask), _do(LDX_MEM, SUM), _do(XOR_X)]
     for shift in (16, 8, 4, 2, 1):
         steps += [_do(TAX), _do(RSH, shift), _do(XOR_X)]

@@ -98,10 +98,11 @@ def make_arguments(
     return [*arguments, *more]
 
 
-def this_thread() -> str:
-    """An lcore map of one lcore, numbered 0, on the CPUs that the calling thread may use."""
+def this_thread(lcore: int = 0) -> str:
+    """An lcore map of one lcore on the CPUs that the calling thread may use. Processes that share memory number theirs
+    differently: an lcore's cache of a mempool is used without a lock."""
     cpus = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
-    return f"0@({cpus})"
+    return f"{lcore}@({cpus})"
 
 
 def init_with(arguments: Sequence[str], *, quiet: bool = True) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mpserve.dataplane import kernel_link, rss
+from mpserve.dataplane import flow_hash, kernel_link
 from mpserve.dataplane.bpf_probe import why_no_af_xdp
 from mpserve.dataplane.device import parse_device
 from mpserve.dataplane.links import Link, make_link
@@ -186,7 +186,7 @@ def send_and_get_back(interface: str, mac: bytes, frames: list[bytes]) -> list[b
 def test_packet_sockets_are_given_the_flows_that_a_nic_would_give_them(namespace: int, queues: int) -> None:
     """Each worker's filter passes its share of TCP, and the first worker's all else."""
     addresses = socket.inet_aton(KERNEL_IP), socket.inet_aton(IP)
-    owners = [rss.queue_of(*addresses, 1024 + flow, 7, queues) for flow in range(FLOWS)]
+    owners = [flow_hash.queue_of(*addresses, 1024 + flow, 7, queues) for flow in range(FLOWS)]
     with made("veth,driver=af_packet", queues) as link, workers(str(link.spec), queues) as pair:
         mac = pair[0].mac
         frames = sorted(segment(mac, flow) for flow in range(FLOWS))

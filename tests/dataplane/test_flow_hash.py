@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from mpserve.dataplane import packet_filter, rss
+from mpserve.dataplane import flow_hash, packet_filter
 
 # Microsoft's "Verifying the RSS hash calculation": source, its port, destination, its port, hash of TCP over IPv4.
 VECTORS = [
@@ -20,15 +20,21 @@ VECTORS = [
 @pytest.mark.parametrize(("source", "source_port", "destination", "destination_port", "expected"), VECTORS)
 def test_toeplitz(source: str, source_port: int, destination: str, destination_port: int, expected: int) -> None:
     addresses = socket.inet_aton(source), socket.inet_aton(destination)
-    assert rss.toeplitz(*addresses, source_port, destination_port) == expected
+    assert flow_hash.toeplitz(*addresses, source_port, destination_port) == expected
 
 
 def test_a_table_gives_every_queue_its_share() -> None:
-    assert rss.table(8, 3) == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert flow_hash.table(3, 8) == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert flow_hash.table(3, 8, period=4) == [0, 1, 2, 0, 0, 1, 2, 0]
+    assert flow_hash.table(3, 256) == flow_hash.table(3) * 2
 
 
 def test_a_key_of_another_length_hashes_alike() -> None:
-    assert rss.key_of(40) == rss.KEY and rss.key_of(52)[:40] == rss.KEY and len(rss.key_of(52)) == 52
+    assert (
+        flow_hash.key_of(40) == flow_hash.KEY
+        and flow_hash.key_of(52)[:40] == flow_hash.KEY
+        and len(flow_hash.key_of(52)) == 52
+    )
 
 
 def run(program: list[packet_filter.Instruction], frame: bytes) -> int:
@@ -86,7 +92,7 @@ def test_the_filters_of_a_device_pass_each_frame_to_one_queue(queues: int) -> No
         header = bytes([0x40 + words]) + bytes(5) + b"\x40\0" + b"\x40\x06\0\0" + addresses + bytes(4 * words - 20)
         frame = bytes(12) + b"\x08\0" + header + ports + bytes(16)
         numbers = int.from_bytes(ports[:2], "big"), int.from_bytes(ports[2:], "big")
-        owner = rss.queue_of(addresses[:4], addresses[4:], *numbers, queues)
+        owner = flow_hash.queue_of(addresses[:4], addresses[4:], *numbers, queues)
         passed = [run(program, frame) for program in programs]
         assert passed == [packet_filter.ALL if queue == owner else 0 for queue in range(queues)]
 

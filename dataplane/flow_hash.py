@@ -2,6 +2,7 @@
 
 Receive-side scaling hashes addresses and ports (Toeplitz) and looks the queue up in a table by the lowest bits. A packet socket
 gets the same in the kernel (`packet_filter`). TCP over IPv4 is spread; all else, and every fragment, arrives at queue 0.
+For setting up, and for tests: what compiled code needs of it has its own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 KEY = bytes.fromhex(
     "6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa"
 )  # 40 bytes: 36 of input, of which TCP over IPv4 uses 12, and 4
-ENTRIES = 128  # of the table, where nobody gives another number
+ENTRIES = 128  # of the table; a NIC's own is this one repeated, or a part of it that repeats
 WORDS = 3  # of input: source address, destination address, both ports
 
 
@@ -42,13 +43,11 @@ def toeplitz(source: bytes, destination: bytes, source_port: int, destination_po
     return found
 
 
-def table(entries: int, queues: int) -> list[int]:
-    """The redirection table: `queues` in turn."""
-    return [entry % queues for entry in range(entries)]
+def table(queues: int, entries: int = ENTRIES, period: int = ENTRIES) -> list[int]:
+    """The redirection table, of `entries`: the queues in turn, from the start again after every `period` entries."""
+    return [entry % period % queues for entry in range(entries)]
 
 
-def queue_of(
-    source: bytes, destination: bytes, source_port: int, destination_port: int, queues: int, entries: int = ENTRIES
-) -> int:
-    """The queue at which a TCP segment from `source` arrives. `entries` is a power of two."""
-    return toeplitz(source, destination, source_port, destination_port) % entries % queues
+def queue_of(source: bytes, destination: bytes, source_port: int, destination_port: int, queues: int) -> int:
+    """The queue at which a TCP segment from `source` arrives, by a table of ENTRIES."""
+    return toeplitz(source, destination, source_port, destination_port) % ENTRIES % queues
