@@ -24,6 +24,7 @@ class Driver:
     secondary: bool = False  # a second process can attach to the port and move frames
     sleeps: bool = False  # there is a file descriptor to wait on while idle
     max_queues: int = 1
+    spreads: bool = False  # by default it has a worker on each core: flows keep to their queue, or are steered there
     about: str = ""
 
 
@@ -89,7 +90,15 @@ DRIVERS: dict[str, Driver] = {
     "ring": Driver("net_ring", "", needs_root=False, about="what is sent is received: for tests"),
     "pci": Driver("", "BDF", _options("devargs"), secondary=True, about="a NIC bound to vfio-pci or uio"),
     "vdev": Driver("", "NAME[,KEY=VALUE...]", about="any DPDK virtual device, its arguments as DPDK takes them"),
-    "kernel": Driver("", "", needs_root=False, sleeps=True, about="kernel sockets, not the stack; no DPDK"),
+    "kernel": Driver(
+        "",
+        "",
+        needs_root=False,
+        sleeps=True,
+        max_queues=1024,
+        spreads=True,
+        about="kernel sockets, not the stack; no DPDK",
+    ),
 }
 
 
