@@ -34,7 +34,7 @@ def read_segment(memory: Any, names: Sequence[str], rows: int) -> list[dict[str,
     found = []
     for row in range(rows):
         values = words[row * stride : row * stride + len(names)].tolist()
-        found.append(dict(zip(names, values or [0] * len(names), strict=True)))
+        found.append(dict(zip(names, values + [0] * (len(names) - len(values)), strict=True)))
     words.release()
     return found
 

@@ -23,6 +23,7 @@ from mpserve.framework.group import GENERATION, MAIL, STATE, Group, State
 MOST_BYTES = 1 << 20  # of a message
 QUEUE_BYTES = 8 << 20  # that may wait here for one worker
 DATAGRAM_BYTES = 1 << 16  # well below any system's net.core.wmem_default
+PADDING = 32  # bytes of a memfd for one of its datagram
 MOST_DATAGRAMS = 16  # that are taken a turn
 COUNTERS = ("messages_posted", "messages_delivered", "messages_dropped", "messages_lost")
 _POSTED, _DELIVERED, _DROPPED, _LOST = range(4)  # the first words of a row's counters
@@ -105,6 +106,8 @@ class Mailbox:
             return False
         size = len(data) + _SIZE.size
         if out.held_bytes + size > QUEUE_BYTES:
+            self.flush()
+        if out.held_bytes + size > QUEUE_BYTES:
             counters[_DROPPED] += 1
             return False
         try:
@@ -121,7 +124,9 @@ class Mailbox:
         out.generation = generation
         if size > DATAGRAM_BYTES:
             head = _HEAD.pack(self._index, generation, 1, len(data))
-            out.datagrams.append(_Datagram(head, 1, size, _in_memory(data)))
+            # The kernel counts a datagram's bytes and not those of the memfd: make it hold a few MiB of these, not hundreds.
+            content = head + bytes(len(data) // PADDING)
+            out.datagrams.append(_Datagram(content, 1, size, _in_memory(data)))
         else:
             out.gathered += _SIZE.pack(len(data)) + data
             out.messages += 1
