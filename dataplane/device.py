@@ -25,6 +25,7 @@ class Driver:
     several: str = "one"  # how several workers use it: a key of SEVERAL
     max_queues: int = 1
     closing_hurts: bool = False  # DPDK's driver takes down at closing what the other workers still use
+    spreads: bool = False  # by default it has a worker on each core: flows keep to their queue, or are steered there
     about: str = ""
 
 
@@ -116,7 +117,15 @@ DRIVERS: dict[str, Driver] = {
         max_queues=16,
         about="any DPDK virtual device, its arguments as DPDK takes them",
     ),
-    "kernel": Driver("", "", needs_root=False, sleeps=True, about="kernel sockets, not the stack; no DPDK"),
+    "kernel": Driver(
+        "",
+        "",
+        needs_root=False,
+        sleeps=True,
+        max_queues=1024,
+        spreads=True,
+        about="kernel sockets, not the stack; no DPDK",
+    ),
 }
 
 

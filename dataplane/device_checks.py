@@ -114,12 +114,15 @@ def _kernel_addresses() -> list[tuple[str, str, int]]:
     ]
 
 
-def check_memory(spec: DeviceSpec, needed_mb: int) -> None:
+def check_memory(spec: DeviceSpec, needed_mb: int, workers: int = 1) -> None:
     """`needed_mb`: what the pools of one worker take."""
     available_mb = _available_mb()
-    if available_mb < needed_mb:
+    if available_mb < needed_mb * workers:
+        several = f", of which there are {workers}," if workers > 1 else ""
+        instead = ", or type fewer --cores" if available_mb >= needed_mb and workers > 1 else ""
         raise DeviceError(
-            f"--device {spec} needs {needed_mb} MiB of memory a worker and {available_mb} MiB are available: free some"
+            f"--device {spec} needs {needed_mb} MiB of memory a worker{several} and {available_mb} MiB are available: "
+            f"free some{instead}"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import CONN, LISTENER, SYN, TIME_WAIT, VERSION_LINE, counters_at, listener_record_at
+from mpserve.dataplane.member_rows import ABSENT, SERVING
 from mpserve.dataplane.memory import address_of, call3, copy, native64
 from mpserve.dataplane.sharing import (
     fall_asleep,
@@ -20,7 +21,7 @@ from mpserve.dataplane.sharing import (
     ring_reserve,
     wake_up,
 )
-from mpserve.dataplane.switchboard import ABSENT, MEMBER, SERVING, SWITCHBOARD, member_at, ring_between, switchboard_at
+from mpserve.dataplane.switchboard import MEMBER, SWITCHBOARD, member_at, ring_between, switchboard_at
 from mpserve.dataplane.tcp.backlog import find_listener
 from mpserve.dataplane.tcp.table import is_in_shared
 from mpserve.dataplane.wire import arp, ethernet, ipv4, tcp

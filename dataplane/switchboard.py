@@ -7,6 +7,7 @@ it are offsets, for it is mapped at another address in each process.
 
 from __future__ import annotations
 
+import mmap
 import random
 import secrets
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ import numpy as np
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import SHARED_TABLES, Core, table_bytes
 from mpserve.dataplane.limits import Limits
+from mpserve.dataplane.member_rows import ROW_BYTES, ROWS_AT, STATE_AT
 from mpserve.dataplane.memory import record_at, register, unregister
 from mpserve.dataplane.sharing import RING_HEADER
 
 MOST_MEMBERS = 64
 MOST_RING_BYTES, LEAST_RING_BYTES, RINGS_BYTES = 1 << 20, 1 << 16, 1 << 22  # one ring's; those into one member
 KEY_BYTES, REDIRECTIONS = 40, 128  # of RSS
-ABSENT, DRAINING, SERVING = 0, 1, 2  # a member's state
-_PAGE = 4096
+_PAGE = mmap.PAGESIZE
+_MADV_REMOVE = 9  # Linux; the module has no name for it
 _SECRETS = ("secret_a", "secret_b", "sip_key0", "sip_key1", "clock_secret_a", "clock_secret_b")
 
 SWITCHBOARD = np.dtype(
@@ -56,15 +58,15 @@ MEMBER = np.dtype(  # one writer a line: the member's own, others'
         ("pad_others", "i8", 6),
     ]
 )
-_HEADER_BYTES = -(-SWITCHBOARD.itemsize // 128) * 128
-_MEMBER_BYTES = MEMBER.itemsize
+assert SWITCHBOARD.itemsize <= ROWS_AT and MEMBER.itemsize == ROW_BYTES
+assert MEMBER.fields["state"][1] == STATE_AT  # type: ignore[index]
 
 switchboard_at, member_record_at = record_at(SWITCHBOARD), record_at(MEMBER)
 
 
 @compiled
 def member_at(core, member):
-    return member_record_at(core.switchboard + _HEADER_BYTES + member * _MEMBER_BYTES)
+    return member_record_at(core.switchboard + ROWS_AT + member * ROW_BYTES)
 
 
 @compiled
@@ -92,17 +94,24 @@ class Switchboard:
     """The segment, over a writable buffer of `size(members, limits)` bytes, zeroed when `make` lays it out."""
 
     def __init__(self, buffer: Any, members: int, limits: Limits) -> None:
-        self.members, self.limits = members, limits
+        self.members, self.limits, self._buffer = members, limits, buffer
         self.memory = np.frombuffer(buffer, np.uint8, size(members, limits))
         self.address = register(self.memory)
         self.header: Any = self.memory[: SWITCHBOARD.itemsize].view(SWITCHBOARD).view(np.recarray)[0]
-        rows = self.memory[_HEADER_BYTES : _HEADER_BYTES + members * MEMBER.itemsize]
+        rows = self.memory[ROWS_AT : ROWS_AT + members * ROW_BYTES]
         self.rows: Any = rows.view(MEMBER).view(np.recarray)
 
-    def make(self, *, one_receives: bool = False, seed: int | None = None) -> Switchboard:
-        """Write the header: once, by whoever made the memory."""
+    @property
+    def is_made(self) -> bool:
+        """Whether the header is written."""
+        return bool(self.header.members)
+
+    def make(
+        self, *, one_receives: bool = False, rss_key: bytes = b"", rss_table: bytes = b"", seed: int | None = None
+    ) -> Switchboard:
+        """Write the header: once, before the first member joins. `rss_key` and `rss_table` are the device's, if it has any."""
         header, at = self.header, _places(self.members, self.limits)
-        header.members, header.ring_bytes = self.members, ring_bytes(self.members)
+        header.ring_bytes = ring_bytes(self.members)
         header.rings_at, header.tables_at, header.table_stride = at["rings"], at["tables"], at["stride"]
         for name in SHARED_TABLES:
             header[f"{name}_at"] = at[name]
@@ -111,17 +120,29 @@ class Switchboard:
         for name in _SECRETS:
             header[name] = draw(62) << 1 | 1
         header.one = 1
+        if rss_key:
+            header.rss = 1
+            header.rss_key[:] = np.frombuffer(rss_key, np.uint8)
+            header.rss_table[:] = np.frombuffer(rss_table, np.uint8)
+        header.members = self.members  # the last word: now it is made
         return self
 
     def tables(self, member: int) -> dict[str, np.ndarray]:
         """The memory of a member's tables, for `make_core`; zeroed."""
         start = int(self.header.tables_at + member * self.header.table_stride)
-        self.memory[start : start + int(self.header.table_stride)] = 0
+        self._clear(start, int(self.header.table_stride))
         found = {}
         for name in SHARED_TABLES:
             at = start + int(self.header[f"{name}_at"])
             found[name] = self.memory[at : at + table_bytes(self.limits, name)]
         return found
+
+    def _clear(self, start: int, length: int) -> None:
+        """Zeros, as they were before a member that has died; pages of a map go back to the kernel until they are used again."""
+        if isinstance(self._buffer, mmap.mmap):
+            self._buffer.madvise(_MADV_REMOVE, start, length)
+        else:
+            self.memory[start : start + length] = 0
 
     def join(self, core: Core, member: int) -> None:
         """Make a core, whose tables are `tables(member)`, a member. The others find it once it serves (`set_state`)."""
@@ -149,7 +170,7 @@ class Switchboard:
 
 def _places(members: int, limits: Limits) -> dict[str, int]:
     """Where things stand: offsets in the segment; of tables, in a member's part."""
-    at: dict[str, int] = {"rings": _round(_HEADER_BYTES + members * MEMBER.itemsize)}
+    at: dict[str, int] = {"rings": _round(ROWS_AT + members * ROW_BYTES)}
     at["tables"] = _round(at["rings"] + members * members * (RING_HEADER + ring_bytes(members)))
     place = 0
     for name in SHARED_TABLES:

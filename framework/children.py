@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,8 +63,9 @@ class Child:
 class Children:
     """Every child of one supervisor and what they say, one message at a time."""
 
-    def __init__(self, program: tuple[str, ...]) -> None:
-        self._program = program
+    def __init__(self, program: tuple[str, ...], inherited: Sequence[int] = ()) -> None:
+        """`inherited`: descriptors that every child gets."""
+        self._program, self._inherited = program, tuple(inherited)
         self._selector = selectors.DefaultSelector()
         self._messages: collections.deque[tuple[Child | None, Message]] = collections.deque()
         self._children: list[Child] = []
@@ -82,7 +84,7 @@ class Children:
             command,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(write,),
+            pass_fds=(write, *self._inherited),
             process_group=0,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )

@@ -20,14 +20,16 @@ from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.faulty_wire import FaultyWire
 from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.jit import CHECKS
-from mpserve.dataplane.layout import BLOCK_BYTES, COUNTERS, NEVER, Core, make_core
+from mpserve.dataplane.layout import BLOCK_BYTES, COUNTER_NAMES, COUNTERS, NEVER, Core, make_core
 from mpserve.dataplane.limits import Limits
-from mpserve.dataplane.switchboard import ABSENT, DRAINING, SERVING, Seat
+from mpserve.dataplane.member_rows import ABSENT, DRAINING, SERVING
+from mpserve.dataplane.switchboard import Seat
 from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
 from mpserve.dataplane.turn import doze
 from mpserve.framework import socket_options, stack_options
 from mpserve.framework.compiled_handler import CompiledHandler
 from mpserve.framework.core_channel import CoreChannel
+from mpserve.framework.counters import read_segment, row_stride, segment_bytes
 from mpserve.framework.handler import Handler
 from mpserve.framework.record import Recorder
 from mpserve.framework.request_batch import RequestBatch
@@ -39,7 +41,8 @@ _WRITE = ctypes.cast(ctypes.CDLL(None).write, ctypes.c_void_p).value  # by which
 class Machine:
     """One core's memory and the device that it serves. `attach`, where a device has it, wires it in its own way (tests).
 
-    `impairment` puts a faulty wire between the two.
+    `counters` is the path of a segment, `row` which one of how many rows there is this core's. `impairment` puts a faulty
+    wire between the two.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Machine:
         gateway: str | None,
         routes: Sequence[tuple[str, int, str]] = (),
         counters: str | None = None,
+        row: tuple[int, int] = (0, 1),
         impairment: Impairment | None = None,
         record: str | None = None,
         seat: Seat | None = None,
@@ -67,7 +71,7 @@ class Machine:
             routes=routes,
             mtu=device.mtu,
             block_data=_device_blocks(device, limits),
-            counters=self._shared_counters(counters),
+            counters=self._shared_counters(counters, *row),
             tables=seat.board.tables(seat.member) if seat is not None else None,
         )
         self._seat = seat
@@ -105,6 +109,11 @@ class Machine:
     def _tell_others(self, state: int) -> None:
         if self._seat is not None:
             self._seat.board.set_state(self._seat.member, state)
+
+    def slept(self) -> None:
+        """Awake again, whoever it was that woke us."""
+        if self._seat is not None:
+            self._seat.board.rows[self._seat.member].asleep = 0
 
     def may_sleep(self) -> bool:
         """Whether nothing has come from other cores; from then on whoever sends something wakes us."""
@@ -223,8 +232,12 @@ class Machine:
         found = {name: int(self.counters[name]) for name in self.counters.dtype.names}
         return found | (self.faulty_wire.counters if self.faulty_wire is not None else {})
 
-    def _shared_counters(self, path: str | None) -> np.ndarray | None:
-        """The segment that the supervisor made, as one record of COUNTERS."""
+    def all_stats(self) -> list[dict[str, int]]:
+        """The counters of every core in the segment, this one's among them; none without a segment."""
+        return read_segment(self._counters_map, COUNTER_NAMES, self._rows) if self._counters_map is not None else []
+
+    def _shared_counters(self, path: str | None, row: int, rows: int) -> np.ndarray | None:
+        """This core's row of the segment that the supervisor made, as one record of COUNTERS."""
         if path is None:
             return None
         try:
@@ -232,12 +245,13 @@ class Machine:
         except OSError as error:
             raise SetupError(f"the counters' segment {path} can't be opened: {error.strerror}") from error
         try:
-            if os.fstat(fd).st_size < COUNTERS.itemsize:
-                os.ftruncate(fd, COUNTERS.itemsize)
-            self._counters_map = mmap.mmap(fd, COUNTERS.itemsize)
+            size = segment_bytes(COUNTERS.itemsize, rows)
+            if os.fstat(fd).st_size < size:
+                os.ftruncate(fd, size)
+            self._counters_map, self._rows = mmap.mmap(fd, size), rows
         finally:
             os.close(fd)
-        return np.frombuffer(self._counters_map, COUNTERS, 1)
+        return np.frombuffer(self._counters_map, COUNTERS, 1, row * row_stride(COUNTERS.itemsize))
 
     def check(self) -> None:
         """Raise IndexError if compiled code built with bounds checks met an index outside a table."""

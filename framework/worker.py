@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import functools
 import logging
 import math
 import select
@@ -24,8 +23,10 @@ from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
 from mpserve.framework.joint import Joint, join
 from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
-from mpserve.framework.polling import Wake
+from mpserve.framework.machines import maker_of
+from mpserve.framework.peers import Alone, Peers
 from mpserve.framework.standby import Standby
+from mpserve.framework.threads import Threads
 from mpserve.framework.timers import Timer, Timers
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 READ, ACCEPT, EOF, WRITABLE = int(Event.READ), int(Event.ACCEPT), int(Event.EOF), int(Event.WRITABLE)
 CLOSED, CONNECT = int(Event.CLOSED), int(Event.CONNECT)
-ALL = -1  # every worker, in place of a core
 HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
 LOOK_SECONDS = 0.0001  # between looks at other descriptors while there is work
 DEVICE_ERRORS = 300  # looks at a descriptor in error, 10 ms apart, before the worker gives up
@@ -68,20 +68,24 @@ class Worker:
         log: logging.Logger | None = None,
         record: str | None = None,
         counters: str | None = None,
+        peers: Peers | None = None,
         impairment: Impairment | None = None,
         slow_callback: float = SLOW_CALLBACK_SECONDS,
         on_ready: Callable[[], None] | None = None,
         seat: Seat | None = None,
     ) -> None:
         self.handler, self.device, self.core = handler, device, core
+        self.peers: Peers | Alone = Alone(core) if peers is None else peers
+        self.polls_busily = busy_poll
         self.log = log or logging.getLogger("mpserve.worker")
-        self.machine: Machine = _maker_of(device)(
+        self.machine: Machine = maker_of(device)(
             limits,
             ip=ip,
             prefix_length=prefix_length,
             gateway=gateway,
             routes=routes,
             counters=counters,
+            row=self.peers.row,
             impairment=impairment,
             record=record,
             seat=seat,
@@ -100,7 +104,7 @@ class Worker:
         self._joints: set[Joint] = set()  # regular sockets' ends that are open
         self._spare: list[LwSocket] = []
         self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
-        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+        self._threads = Threads(self.call_soon_threadsafe)
         self._stopping = False
         self._device_errors = 0
         self._nap = NAP_SECONDS
@@ -109,10 +113,12 @@ class Worker:
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
         self._standby = Standby(self.channel, self.log, slow_callback)
-        self._wake = Wake()
         self.descriptors, self._look_at = Descriptors(self.renew_schedule), -1.0
-        self._idle_poll = self._make_poll([self.descriptors.fileno(), *device.wait_fds])
+        self.idle_poll = select.poll()
+        for fd in (self.peers.wake.fileno(), self.descriptors.fileno(), *self.peers.wait_fds, *device.wait_fds):
+            self.idle_poll.register(fd, select.POLLIN)
         self.handler_errors = 0
+        self.peers.begin(self)
         self._batch = getattr(handler, "on_batch", None)
         self._requests = machine.install(handler)
         if self._batch is not None and type(handler).on_data is not Handler.on_data:
@@ -130,12 +136,6 @@ class Worker:
     def memory(self) -> Core:
         """The core's memory; kernel sockets have none."""
         return self.machine.core
-
-    def _make_poll(self, wait_fds: list[int]) -> select.poll:
-        poll = select.poll()
-        for fd in (self._wake.fileno(), *wait_fds):
-            poll.register(fd, select.POLLIN)
-        return poll
 
     # -- the loop
 
@@ -197,7 +197,11 @@ class Worker:
         self._look_at = self.now + LOOK_SECONDS
         for watch in self.descriptors.ready():
             if not watch.cancelled:
-                self._guarded_call(watch.function, watch.arguments)
+                self.guarded_call(watch.function, watch.arguments)
+
+    def give_message(self, source: int, data: bytes) -> None:
+        """What the worker on core `source` has posted."""
+        self.handler.on_message(source, data)
 
     def _finish(self) -> None:
         try:
@@ -205,8 +209,8 @@ class Worker:
         except Exception:
             self._log_error("on_stop")
         self.drain()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self.peers.finish(self)
+        self._threads.close()
         self.machine.close_recorder()
 
     def drain(self, seconds: float = 0.2) -> None:
@@ -240,7 +244,7 @@ class Worker:
             joint.close()
         self.descriptors.close()
         self.machine.close()
-        self._wake.close()
+        self.peers.close()
 
     def stop(self) -> None:
         """Let `run` return. May be called from any thread and from a signal handler."""
@@ -248,14 +252,14 @@ class Worker:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        self._wake.set()
+        self.peers.wake.set()
 
     def watch(self, fd: int) -> None:
         """Wake from sleep when `fd` is readable, too; a function of `each_turn` sees to it."""
-        self._idle_poll.register(fd, select.POLLIN)
+        self.idle_poll.register(fd, select.POLLIN)
 
     def unwatch(self, fd: int) -> None:
-        self._idle_poll.unregister(fd)
+        self.idle_poll.unregister(fd)
 
     def renew_schedule(self) -> None:
         """`longest_turn` or `wake_at_us` has changed, or there are descriptors to look at."""
@@ -276,12 +280,13 @@ class Worker:
         if self._calls or self._stopping or wait == 0 or not machine.may_sleep():
             return
         machine.counters.sleeps += 1
-        ready = self._idle_poll.poll(wait * 1000)
+        ready = self.peers.sleep(self, wait)
+        machine.slept()
         if ready:
             machine.woken()
             self._look_at = -1.0
             self._check_device(ready)
-            self._wake.clear()
+            self.peers.wake.clear()
 
     def _check_device(self, ready: list[tuple[int, int]]) -> None:
         """An interface that is down or gone has its descriptor in error at every look: wait a little, and at last give up."""
@@ -488,13 +493,31 @@ class Worker:
 
     @property
     def stats(self) -> dict[str, int]:
-        """The core's counters, by name; on a faulty wire also what it did to frames."""
+        """The core's counters, by name; on a faulty wire also what it did to frames. Those of a worker that died go on."""
+        return self.machine.stats() | self.peers.total(self.counted)
+
+    @property
+    def all_stats(self) -> list[dict[str, int]]:
+        """The counters of every worker of this server, a dict each with its `core`, in the order of `--cores`.
+
+        What others count outside their stacks may be 50 ms old.
+        """
+        return self.peers.all_stats(self)
+
+    @property
+    def cores(self) -> list[int]:
+        """The cores that the server's workers run on, this one's among them."""
+        return list(self.peers.cores)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What this process has counted in places of its own."""
         requests = self._requests.counters if self._requests is not None else {}
         if self.handler.is_compiled:
             compiled: Any = self.handler
             self.handler_errors, requests = compiled.errors, compiled.counters
         own = {"handler_errors": self.handler_errors, "slow_callbacks": self._standby.slow_callbacks}
-        return self.machine.stats() | requests | own
+        return (self.machine.stats() if self.machine.core is None else {}) | requests | own
 
     def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
         """Begin a connection to (IPv4 address, port). `on_connect` follows, or `on_close` with the reason if it can't be had.
@@ -523,14 +546,18 @@ class Worker:
         self._calls.append((function, arguments))
         self._interrupt()
 
-    def post(self, core: int, data: bytes) -> None:
+    def post(self, core: int, data: bytes) -> bool:
         """Send bytes to the worker on a core, or with ALL to every worker, this one included: its `on_message` gets them.
 
-        Called on this worker's thread; not from within the call. Raises ValueError for a core without a worker.
+        They leave at the end of this turn, arrive once and in order. False: a worker won't get them, because it is dead or
+        8 MiB wait for it; that is counted. Called on this worker's thread; `on_message` is never called from within.
+        Raises ValueError for a core without a worker, and for more than 1 MiB.
         """
-        if core not in (self.core, ALL):
-            raise ValueError(f"no worker runs on core {core}: there is one, on core {self.core}")
-        self._calls.append((self.handler.on_message, (self.core, bytes(data))))
+        return self.peers.post(self, core, bytes(data))
+
+    def add_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """Have a function called on this worker's thread, by this thread, behind the callbacks."""
+        self._calls.append((function, arguments))
 
     def add_reader(self, file: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function on this worker's thread while a kernel descriptor (a number, or what has `fileno`) can be read.
@@ -553,20 +580,7 @@ class Worker:
 
     def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> concurrent.futures.Future[Any]:
         """Run a function that may block in a thread; the future is completed on this worker's thread."""
-        if self._threads is None:
-            self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mpserve")
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def run() -> None:
-            try:
-                result = function(*arguments)
-            except BaseException as error:
-                self.call_soon_threadsafe(future.set_exception, error)
-            else:
-                self.call_soon_threadsafe(future.set_result, result)
-
-        self._threads.submit(run)
-        return future
+        return self._threads.run(function, *arguments)
 
     @property
     def calls_wait(self) -> bool:
@@ -576,26 +590,16 @@ class Worker:
     def _run_calls(self) -> None:
         for _ in range(len(self._calls)):
             function, arguments = self._calls.popleft()
-            self._guarded_call(function, arguments)
+            self.guarded_call(function, arguments)
 
     def _run_timers(self) -> None:
         for timer in self._timers.due(self.now):
-            self._guarded_call(timer.function, timer.arguments)
+            self.guarded_call(timer.function, timer.arguments)
         self._next_timer = self._timers.next_at
         self._renew_at = -1.0
 
-    def _guarded_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def guarded_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
             function(*arguments)
         except Exception:
             self._log_error(getattr(function, "__qualname__", repr(function)))
-
-
-def _maker_of(device: Any) -> Callable[..., Machine]:
-    """What makes the machine behind a device: its own, if it has one, else the stack's, which is loaded only then."""
-    own: Callable[..., Machine] | None = getattr(device, "make_machine", None)
-    if own is not None:
-        return own
-    from mpserve.framework.machine import Machine
-
-    return functools.partial(Machine, device)

@@ -316,3 +316,11 @@ def test_a_post_to_a_core_without_a_worker_is_refused(mpserve_host):
     host = mpserve_host(Messages())
     with pytest.raises(ValueError, match="no worker runs on core 7"):
         host.worker.post(7, b"")
+    with pytest.raises(ValueError, match="a message of 1048577 bytes: 1048576 at most"):
+        host.worker.post(mpserve.ALL, bytes((1 << 20) + 1))
+
+
+def test_a_worker_alone_has_its_counters_as_those_of_all(mpserve_host):
+    host = mpserve_host(Messages())
+    assert host.worker.cores == [0]
+    assert host.worker.all_stats == [{"core": 0} | host.worker.stats]
