@@ -102,8 +102,9 @@ def ring_is_empty(ring):
 
 # ---------------------------------------------------------------- versions: tables that one changes and others read
 
-# A table's entry is published when what it points to is written. The version stands in the word before a flow table's buckets. It is odd while flows are moved within the table; a reader that
-# finds nothing, and another version than before, may have missed one on its way.
+# A table's entry is published when what it points to is written. The version stands in the word before a flow table's buckets. It
+# is odd while flows are moved within the table; a reader that finds nothing, and another version than before, may have missed one
+# on its way.
 
 
 @compiled

@@ -62,7 +62,7 @@ def _text_arrives(core, tcb, conn, seg, now):
 
 @compiled
 def _without_connection(core, seg, now):
-    """A segment for the backlog, a TIME_WAIT, another core, a listener or nobody; the slot of the connection that it completes, or -1."""
+    """A segment for the backlog, a TIME_WAIT, another core, a listener or nobody; the slot of a connection completed, or -1."""
     index = find_syn(core, seg)
     if index >= 0:
         slot = syn_received_arrives(core, index, seg, now)

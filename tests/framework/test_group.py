@@ -1,5 +1,6 @@
 """The memory that a server's processes share: what one writes the others read, and it outlives who wrote it."""
 
+import ctypes
 import errno
 import os
 import select
