@@ -143,8 +143,14 @@ def _close_send(core, tcb):
 
 @compiled
 def _close(core, tcb, conn, now):
-    """The handle is given up: what still arrives is dropped, and the peer's FIN is waited for only so long."""
+    """The handle is given up: what still arrives is dropped, and the peer's FIN is waited for only so long.
+
+    Data that came and was not read is answered by a RST, unless that could overtake what was written.
+    """
     if tcb.flags & flags.USER_CLOSED:
+        return
+    if conn.rcv_queued > 0 and tcb.snd_queued == 0 and tcb.state != TIME_WAIT:
+        abort(core, tcb, conn, ABORTED)  # a RST shows that data was lost (RFC 1122 section 4.2.2.13)
         return
     tcb.flags = (tcb.flags | flags.USER_CLOSED) & ~(
         flags.READING | flags.READ_ONCE | flags.WANT_WRITABLE | flags.NOTIFY_EOF

@@ -138,6 +138,11 @@ CONN = _whole_lines(  # by the same slot
     ("soft_error", "i4"),  # the last ICMP error, type << 8 | code; 0: none (`tcp/icmp_errors.py`)
     ("soft_error_una", "u4"),  # snd_una when it came
     ("ooo_newest", "u4"),  # where the segment kept last begins: the first SACK block tells of it
+    ("reported_1", "u4"),  # where the blocks of the last SACK option begin, in their order
+    ("reported_2", "u4"),
+    ("reported_3", "u4"),
+    ("reported_4", "u4"),
+    ("fin_seq", "u4"),  # of a FIN behind a gap (FIN_KEPT)
     ("ooo_tail", "i4"),
     ("ts_recent_at", "i8"),  # when ts_recent last changed
     ("dsack_round", "u4"),
@@ -191,7 +196,8 @@ TIME_WAIT = _record(  # 64 bytes an entry
     ("until", "i8"),  # 0: not in use
     ("snd_nxt", "u4"),
     ("rcv_nxt", "u4"),
-    ("refreshed", "i4"),
+    ("refreshed", "u2"),
+    ("wnd", "u2"),  # the window field of the ACKs
     ("ts_recent", "u4"),  # 0: the connection had no timestamps
 )
 assert TIME_WAIT.itemsize <= 64

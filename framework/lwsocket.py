@@ -170,7 +170,10 @@ class LwSocket:
             self._end_writing(SHUTDOWN)
 
     def close(self) -> None:
-        """Send what was written, then FIN; what still arrives is dropped. `on_close` follows. Twice is once."""
+        """Send what was written, then FIN; what still arrives is dropped. `on_close` follows. Twice is once.
+
+        If nothing is left to be sent and data had come that a paused socket did not take, the peer gets a RST instead.
+        """
         if self._state < CLOSING:
             self._state = CLOSING
             self._worker.forget(self)

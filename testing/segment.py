@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass, field
 
-FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32}
+FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
 
 def internet_checksum(data: bytes) -> int:
@@ -33,18 +33,19 @@ def ipv4_packet(
     fragment: int = 0x4000,
     options: bytes = b"",
     identification: int = 0,
+    tos: int = 0,
 ) -> bytes:
     """An IPv4 packet with a right header checksum."""
     words = 5 + len(options) // 4
     total = 4 * words + len(payload)
-    header = struct.pack("!BBHHHBBH", 0x40 | words, 0, total, identification, fragment, 64, protocol, 0)
+    header = struct.pack("!BBHHHBBH", 0x40 | words, tos, total, identification, fragment, 64, protocol, 0)
     header += address(source) + address(destination) + options
     return header[:10] + struct.pack("!H", internet_checksum(header)) + header[12:] + payload
 
 
 @dataclass
 class Segment:
-    """One TCP segment. `flags` is a string of the letters SAFRPU."""
+    """One TCP segment. `flags` is a string of the letters SAFRPUEC."""
 
     sport: int
     dport: int
@@ -57,13 +58,14 @@ class Segment:
     source: str = ""
     destination: str = ""
     extra: dict = field(default_factory=dict)
+    urgent: int = 0
 
     def packed(self, checksum: int | None = None) -> bytes:
         """Header, options and payload; the right checksum unless another is given."""
         options = self.options + b"\0" * (-len(self.options) % 4)
         bits = sum(FLAGS[letter] for letter in self.flags)
         ports = (self.sport, self.dport, self.seq & 0xFFFFFFFF, self.ack & 0xFFFFFFFF)
-        head = struct.pack("!HHIIBBHHH", *ports, (5 + len(options) // 4) << 4, bits, self.window, 0, 0)
+        head = struct.pack("!HHIIBBHHH", *ports, (5 + len(options) // 4) << 4, bits, self.window, 0, self.urgent)
         data = head + options + self.payload
         if checksum is None:
             pseudo = address(self.source) + address(self.destination) + struct.pack("!BBH", 0, 6, len(data))
@@ -125,6 +127,7 @@ def parse_tcp(frame: bytes) -> Segment | None:
         data[20 : (offset >> 4) * 4],
         ".".join(map(str, packet[12:16])),
         ".".join(map(str, packet[16:20])),
+        urgent=struct.unpack("!H", data[18:20])[0],
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "tcp.md").read_text()
+PAGE = (ROOT / "docs" / "tcp.md").read_text().partition("## Beside Linux")[0]  # whose rows tests/differential reads
 REQUIREMENT = re.compile(r"(?:MUST|SHLD|MAY|REC)-\d+")
 LINES = [line for line in PAGE.splitlines() if line.startswith("| ")]
 LISTED = [line for line in LINES if REQUIREMENT.match(line, 2)]

@@ -99,7 +99,7 @@ def _unacceptable(core, tcb, conn, seg, start, length):
         return True
     if start + length <= 0:
         counters.drop_duplicate += 1
-        note_duplicate(core, conn, seg.seq, seg.length)
+        note_duplicate(core, conn, seg.seq, seg.length + (1 if seg.flags & tcp.FIN else 0))
     else:
         counters.drop_out_of_window += 1
     return False

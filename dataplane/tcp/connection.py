@@ -197,10 +197,16 @@ def abort(core, tcb, conn, reason):
 
 
 @compiled
+def last_window(tcb, conn):
+    """The window field once nothing more can come: that of an empty buffer."""
+    return min(conn.rcvbuf >> tcb.rcv_scale, 0xFFFF)
+
+
+@compiled
 def finish(core, tcb, conn, state):
     """The connection has reached TIME_WAIT or CLOSED in good order. What it received and the channel has not had stays."""
     if state == TIME_WAIT:
-        enter_time_wait(core, conn, tcb.snd_nxt, tcb.rcv_nxt, tcb.ts_recent)
+        enter_time_wait(core, conn, tcb.snd_nxt, tcb.rcv_nxt, last_window(tcb, conn), tcb.ts_recent)
     if tcb.flags & (flags.USER_CLOSED | flags.EOF_GIVEN):
         destroy(core, tcb, conn, FINISHED)
     else:

@@ -29,5 +29,6 @@ TAIL_PROBED = 1 << 25  # ... has left, and its answer is awaited
 REORDERED = 1 << 26  # the path has shown that it reorders
 CONNECTING = 1 << 27  # the channel awaits its CONNECT event
 NOTIFY_CONNECT = 1 << 28  # ... which found no room in the batch
+FIN_KEPT = 1 << 29  # the peer's FIN has come, behind a gap
 
 LISTED = IN_OUTPUTS | IN_NOTIFY | IN_DELAYED  # outlive the connection: the slot's place in a list does

@@ -4,7 +4,7 @@ Both are chains of blocks. A block of the out-of-order chain holds part of one s
 is sorted by it, and parts may overlap until they are taken out.
 """
 
-from mpserve.dataplane.blocks import block_address, give_block, take_block
+from mpserve.dataplane.blocks import block_address, give_block, give_chain, take_block
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import BLOCK_BYTES, NO_BLOCK, block_at, counters_at
 from mpserve.dataplane.memory import copy
@@ -73,24 +73,16 @@ def take_unread(core, conn, to, room):
 @compiled
 def keep_out_of_order(core, conn, seq, address, length):
     """Keep a segment that lies beyond rcv_nxt, block by block; False if the bound or the pool is reached."""
-    most = 16 + conn.rcvbuf // 512
     while length > 0:
         part = min(length, BLOCK_BYTES)
-        if _holds(core, conn, seq, part):
-            note_duplicate(core, conn, seq, part)
-        else:
-            if conn.ooo_blocks >= most:
-                counters_at(core.counters).drop_ooo_full += 1
-                return False
-            index = take_block(core)
+        known, known_end = _known_part(core, conn, seq, part)
+        if known < known_end:
+            note_duplicate(core, conn, add(seq, known), known_end - known)
+        if known_end - known < part:
+            index = _take_kept_block(core, conn, seq, part)
             if index == NO_BLOCK:
-                counters_at(core.counters).drop_no_block += 1
                 return False
-            block = block_at(core, index)
-            block.seq = seq
-            block.end = part
             copy(block_address(core, index), address, part)
-            _link_sorted(core, conn, index)
         seq = add(seq, part)
         address += part
         length -= part
@@ -105,7 +97,7 @@ def loses_frames(conn, now):
 
 @compiled
 def note_duplicate(core, conn, seq, length):
-    """These bytes have come before: the next ACK says so (RFC 2883)."""
+    """These bytes have come before: the next ACK says so (RFC 2883). A FIN counts as one."""
     conn.lossy_at = core.now
     conn.dsack_start = seq
     conn.dsack_end = add(seq, length)
@@ -121,18 +113,55 @@ def _lies_behind(core, conn, seq):
 
 
 @compiled
-def _holds(core, conn, seq, length):
-    """Whether one kept block covers [seq, seq + length)."""
+def _known_part(core, conn, seq, length):
+    """What one kept block holds of [seq, seq + length): all of it if any does, else the first overlap; offsets (from, to)."""
+    known, known_end = 0, 0
     index = NO_BLOCK if _lies_behind(core, conn, seq) else conn.ooo_head
     while index != NO_BLOCK:
         block = block_at(core, index)
         offset = diff(seq, block.seq)
-        if offset < 0:
-            return False
-        if offset + length <= block.end:
-            return True
+        if offset + length <= 0:
+            break
+        if 0 <= offset and offset + length <= block.end:
+            return 0, length
+        if known == known_end and offset < block.end:
+            known, known_end = max(-offset, 0), min(block.end - offset, length)
         index = block.next
-    return False
+    return known, known_end
+
+
+@compiled
+def _take_kept_block(core, conn, seq, length):
+    """A block in the out-of-order chain for the bytes of [seq, seq + length), or NO_BLOCK if the bound or the pool is reached."""
+    if conn.ooo_blocks >= 16 + conn.rcvbuf // 512:
+        counters_at(core.counters).drop_ooo_full += 1
+        return NO_BLOCK
+    index = take_block(core)
+    if index == NO_BLOCK:
+        counters_at(core.counters).drop_no_block += 1
+        return NO_BLOCK
+    block = block_at(core, index)
+    block.seq = seq
+    block.end = length
+    _link_sorted(core, conn, index)
+    return index
+
+
+@compiled
+def keep_fin(core, conn, seq):
+    """Keep a FIN that lies behind a gap: a block of one byte that is none, so that it is reported like data. False: no room."""
+    if _take_kept_block(core, conn, seq, 1) == NO_BLOCK:
+        return False
+    conn.fin_seq = seq
+    return True
+
+
+@compiled
+def forget_kept(core, conn):
+    """Give all that is kept out of order back."""
+    give_chain(core, conn.ooo_head)
+    conn.ooo_head = conn.ooo_tail = NO_BLOCK
+    conn.ooo_blocks = 0
 
 
 @compiled

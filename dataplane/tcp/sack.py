@@ -40,8 +40,8 @@ def has_report(conn):
 def write_sack_option(core, conn, at, room):
     """A SACK option of the duplicate and the out-of-order data, two NOPs before it, in `room` bytes. (length, partial sum).
 
-    A duplicate is reported first, and once (RFC 2883). Then the run that holds the segment that came last (RFC 2018 section
-    4); the others follow from the lowest on.
+    A duplicate is reported first, and once (RFC 2883). Then the run that holds the segment that came last, then what the
+    report before told of, in its order (RFC 2018 section 4): each block is told of several times, should ACKs be lost.
     """
     most = (room - 4) // 8
     if not has_report(conn) or most < 1:
@@ -51,17 +51,12 @@ def write_sack_option(core, conn, at, room):
         total += tcp.write_sack_block(at + 4, conn.dsack_start, conn.dsack_end)
         conn.dsack_end = conn.dsack_start
         count = 1
-    newest = _run_of_newest(core, conn)
-    if newest != NO_BLOCK and count < most:
-        total += _write_run(core, at + 4 + 8 * count, newest)
-        count += 1
-    index = conn.ooo_head
-    while index != NO_BLOCK and count < most:
-        last, _ = _end_of_run(core, index)
-        if index != newest:
+    first = at + 4 + 8 * count
+    for index in _runs_to_report(core, conn):
+        if index != NO_BLOCK and count < most:
             total += _write_run(core, at + 4 + 8 * count, index)
             count += 1
-        index = block_at(core, last).next
+    _remember_report(conn, first, at + 4 + 8 * count)
     counters_at(core.counters).sacks_sent += 1
     return 4 + 8 * count, total + tcp.put_word(at, tcp.NOPS_SACK | (2 + 8 * count))
 
@@ -74,15 +69,50 @@ def _write_run(core, at, index):
 
 
 @compiled
-def _run_of_newest(core, conn):
-    """The first block of the run that holds the segment that came last, or NO_BLOCK if it has been delivered since."""
+def _is_in(seq, start, end):
+    return not before(seq, start) and before(seq, end)
+
+
+@compiled
+def _runs_to_report(core, conn):
+    """The first blocks of runs, those to be reported first at first; NO_BLOCK stands where there is none."""
+    newest = second = third = fourth = fifth = NO_BLOCK
+    other = another = third_other = NO_BLOCK
     index = conn.ooo_head
     while index != NO_BLOCK:
         last, end = _end_of_run(core, index)
-        if not before(conn.ooo_newest, block_at(core, index).seq) and before(conn.ooo_newest, end):
-            return index
+        start = block_at(core, index).seq
+        if _is_in(conn.ooo_newest, start, end):
+            newest = index
+        elif _is_in(conn.reported_1, start, end):
+            second = index
+        elif _is_in(conn.reported_2, start, end):
+            third = index
+        elif _is_in(conn.reported_3, start, end):
+            fourth = index
+        elif _is_in(conn.reported_4, start, end):
+            fifth = index
+        elif other == NO_BLOCK:
+            other = index
+        elif another == NO_BLOCK:
+            another = index
+        else:
+            third_other = index
         index = block_at(core, last).next
-    return NO_BLOCK
+    return newest, second, third, fourth, fifth, other, another, third_other
+
+
+@compiled
+def _remember_report(conn, at, end):
+    """Where the runs begin whose blocks lie at [at, end)."""
+    if at < end:
+        conn.reported_1 = load32(at)
+    if at + 8 < end:
+        conn.reported_2 = load32(at + 8)
+    if at + 16 < end:
+        conn.reported_3 = load32(at + 16)
+    if at + 24 < end:
+        conn.reported_4 = load32(at + 24)
 
 
 # -- what the peer reports

@@ -8,9 +8,18 @@ from mpserve.dataplane.memory import copy
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import offer_deferred
 from mpserve.dataplane.tcp.buffers import fit_receive_buffer
-from mpserve.dataplane.tcp.connection import finish, notify, owe_ack, owe_bare, owe_output
-from mpserve.dataplane.tcp.reassembly import keep_out_of_order, keep_unread, loses_frames, next_in_order, take_unread
-from mpserve.dataplane.tcp.seq import add, diff
+from mpserve.dataplane.tcp.connection import finish, last_window, notify, owe_ack, owe_bare, owe_output
+from mpserve.dataplane.tcp.reassembly import (
+    forget_kept,
+    keep_fin,
+    keep_out_of_order,
+    keep_unread,
+    loses_frames,
+    next_in_order,
+    note_duplicate,
+    take_unread,
+)
+from mpserve.dataplane.tcp.seq import add, before, diff
 from mpserve.dataplane.tcp.settings import DEFERRED, QUICKACK
 from mpserve.dataplane.tcp.state import AFTER_FIN, TIME_WAIT
 from mpserve.dataplane.wire import tcp
@@ -47,7 +56,7 @@ def process_text(core, tcb, conn, seg, now):
         owe_ack(core, tcb)
     elif conn.ooo_head != NO_BLOCK:
         _note_gap(conn, now)
-        _take_kept(core, tcb, conn)
+        _take_kept(core, tcb, conn, seg)
         owe_ack(core, tcb)
     elif _is_wanted_at_once(tcb, conn, seg, now, pause):
         owe_ack(core, tcb)
@@ -135,36 +144,64 @@ def deliver_from(core, tcb, conn, room):
 
 
 @compiled
-def _take_kept(core, tcb, conn):
-    """Deliver kept segments that the arrival has brought into order."""
-    while True:
+def _take_kept(core, tcb, conn, seg):
+    """Deliver kept segments that the arrival has brought into order. A kept FIN that is reached counts as this segment's."""
+    is_first = True
+    while tcb.flags & flags.FIN_KEPT == 0 or tcb.rcv_nxt != conn.fin_seq:
         index = next_in_order(core, tcb, conn)
         if index == NO_BLOCK:
             return
         block = block_at(core, index)
         old = diff(tcb.rcv_nxt, block.seq)
         fresh = block.end - old
+        if is_first and old > 0:
+            note_duplicate(core, conn, block.seq, min(old, block.end))
+        is_first = False
         if fresh > 0:
             taken = _accept_text(core, tcb, conn, block_address(core, index) + old, fresh)
             tcb.rcv_nxt = add(tcb.rcv_nxt, taken)
         give_block(core, index)
+    seg.seq, seg.length = tcb.rcv_nxt, 0
+    seg.flags |= tcp.FIN
 
 
 @compiled
 def check_fin(core, tcb, conn, seg, now):
-    """Eighth, check the FIN bit. A FIN out of order is dropped: the peer sends it again."""
+    """Eighth, check the FIN bit. A FIN behind a gap is kept, as text is, and counts once the gap is filled."""
     if seg.flags & tcp.FIN == 0 or tcb.flags & flags.FIN_RECEIVED:
         return
-    if add(seg.seq, seg.length) != tcb.rcv_nxt:
+    if add(seg.seq, seg.length) == tcb.rcv_nxt:
+        _take_fin(core, tcb, conn, seg)
+    else:
+        _fin_out_of_order(core, tcb, conn, seg, now)
+
+
+@compiled
+def _fin_out_of_order(core, tcb, conn, seg, now):
+    seq = add(seg.seq, seg.length)
+    if before(seq, tcb.rcv_nxt):
         return
+    if seg.length == 0:
+        _note_gap(conn, now)
+        conn.ooo_newest = seq
+    if tcb.flags & flags.FIN_KEPT == 0:
+        if keep_fin(core, conn, seq):
+            tcb.flags |= flags.FIN_KEPT
+    elif seq == conn.fin_seq:
+        note_duplicate(core, conn, seq, 1)
+    owe_ack(core, tcb)
+
+
+@compiled
+def _take_fin(core, tcb, conn, seg):
     tcb.flags |= flags.FIN_RECEIVED
     tcb.rcv_nxt = add(tcb.rcv_nxt, 1)
+    forget_kept(core, conn)
     if tcb.flags & flags.USER_CLOSED == 0:
         notify(core, tcb, flags.NOTIFY_EOF)
     state = AFTER_FIN[tcb.state]
     if state == TIME_WAIT:
-        wnd = min(conn.rcvbuf >> tcb.rcv_scale, 0xFFFF)
-        owe_bare(core, tcb, conn, seg.mac, tcb.snd_nxt, tcp.ACK, wnd)
+        owe_bare(core, tcb, conn, seg.mac, tcb.snd_nxt, tcp.ACK, last_window(tcb, conn))
         finish(core, tcb, conn, TIME_WAIT)
         return
     tcb.state = state

@@ -21,7 +21,7 @@ def find_time_wait(core, key):
 
 
 @compiled
-def enter_time_wait(core, key, snd_nxt, rcv_nxt, ts_recent):
+def enter_time_wait(core, key, snd_nxt, rcv_nxt, wnd, ts_recent):
     """Hold a connection's four-tuple for two maximum segment lifetimes."""
     if core.wait_used == core.time_wait_count:
         counters_at(core.counters).time_wait_evicted += 1
@@ -35,6 +35,7 @@ def enter_time_wait(core, key, snd_nxt, rcv_nxt, ts_recent):
     entry.snd_nxt, entry.rcv_nxt = snd_nxt, rcv_nxt
     entry.until = core.now + core.time_wait_us
     entry.refreshed = 0
+    entry.wnd = wnd
     entry.ts_recent = ts_recent
     insert(core.wait_flows, core.wait_flow_count - 1, entry.hash, index)
 
@@ -69,12 +70,13 @@ def expire_time_waits(core, now):
 
 @compiled
 def _move_to_end(core, entry):
-    until, snd_nxt, rcv_nxt, ts_recent = entry.until, entry.snd_nxt, entry.rcv_nxt, entry.ts_recent
+    until, snd_nxt, rcv_nxt = entry.until, entry.snd_nxt, entry.rcv_nxt
+    wnd, ts_recent = entry.wnd, entry.ts_recent
     old = core.wait_head
     leave_time_wait(core, old)
     core.wait_used -= 1
     core.wait_head = (old + 1) % core.time_wait_count
-    enter_time_wait(core, entry, snd_nxt, rcv_nxt, ts_recent)
+    enter_time_wait(core, entry, snd_nxt, rcv_nxt, wnd, ts_recent)
     moved = time_wait_at(core, (core.wait_head + core.wait_used - 1) % core.time_wait_count)
     moved.until = until
 
@@ -100,6 +102,6 @@ def time_wait_arrives(core, index, seg):
         entry.until = core.now + core.time_wait_us
         entry.refreshed = 1
     if seg.length > 0 or seg.flags & (FIN | SYN) or diff(seg.seq, entry.rcv_nxt) != 0:
-        if owe_segment(core, seg, seg.mac, entry.snd_nxt, entry.rcv_nxt, ACK, 0) and entry.ts_recent != 0:
+        if owe_segment(core, seg, seg.mac, entry.snd_nxt, entry.rcv_nxt, ACK, entry.wnd) and entry.ts_recent != 0:
             stamp_control(core, entry, entry.ts_recent)
     return False

@@ -53,10 +53,16 @@ class Server:
         while len(self.urls) < count:
             ready, _, _ = select.select([self.process.stdout], [], [], max(deadline - time.monotonic(), 0))
             data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
-            assert data, f"it does not serve: {self.said}{self.log}"
+            assert data, f"it does not serve, {self._end()}: {self.said}{self.log}"
             self.said += data.decode()
             lines = self.said.split("\n")[:-1]
             self.urls = [line.removeprefix("serving ") for line in lines if line.startswith("serving ")]
+
+    def _end(self) -> str:
+        """Its exit status, once it has closed its output."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        return f"status {self.process.returncode}"
 
     @property
     def log(self) -> str:

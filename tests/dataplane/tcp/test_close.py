@@ -106,14 +106,30 @@ def test_data_after_close_is_acked_and_dropped(stack):
     assert (peer.take(), stack.counter("drop_after_close")) == (b"", 1)
 
 
-def test_close_forgets_unread_data(stack):
+@pytest.mark.parametrize("flags", ["PA", "FPA"])
+def test_close_with_unread_data_resets(stack, flags):
+    """RFC 1122 section 4.2.2.13, RFC 2525 section 2.17: the peer shall know that data was lost."""
+    peer = Peer(stack).establish()
+    peer.ask(Command.PAUSE)
+    peer.send(0, flags=flags, data=b"unread")
+    free = int(stack.core.record.free_block_count)
+    peer.ask(Command.CLOSE)
+    peer.drain()
+    assert peer.state == State.CLOSED and stack.counter("rsts_sent") == 1
+    assert stack.core.record.free_block_count == free + 1
+    assert peer.closed_reason() == Reason.ABORTED
+
+
+def test_close_with_unread_data_and_last_words_sends_them(stack):
+    """A RST could overtake what was written and is not acknowledged."""
     peer = Peer(stack).establish()
     peer.ask(Command.PAUSE)
     peer.send(0, data=b"unread")
-    free = int(stack.core.record.free_block_count)
+    stack.command(Command.WRITE, peer.handle, b"last words")
     peer.ask(Command.CLOSE)
-    assert stack.core.record.free_block_count == free + 1
-    assert peer.kinds() == [ACCEPT]
+    peer.recv(0, flags="PA", data=b"last words")
+    peer.recv(0, flags="FA")
+    assert stack.counter("rsts_sent") == 0
 
 
 def test_eof_comes_after_all_data_when_paused(stack):

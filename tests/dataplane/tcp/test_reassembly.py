@@ -1,8 +1,11 @@
 """Whatever a wire does to a stream on its way, the channel gets the stream."""
 
+import struct
+
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peer import MSS_1460, Peer, TestedStack, pattern
+from peer import MSS_1460, SACK_PERMITTED, Peer, TestedStack, pattern
 
 from mpserve.dataplane.events import Command, Event
 from mpserve.dataplane.jit import JIT
@@ -31,6 +34,47 @@ def test_overlaps_and_duplicates_are_delivered_once(stack):
     for seq, data in ((4, b"defg"), (6, b"fghij"), (4, b"de"), (4, b"defg"), (1, b"abcde"), (1, b"abc")):
         peer.send(0, seq=seq, data=data)
     assert peer.take() == b"abcdefghij"
+
+
+@pytest.mark.parametrize("data", [b"", b"def"])
+@pytest.mark.parametrize("sack", [b"", SACK_PERMITTED])
+def test_a_fin_behind_a_gap_is_kept(stack, data, sack):
+    """RFC 9293 section 3.10.7.4: so that the peer need not send it again; SACK tells of it as of data."""
+    peer = Peer(stack).establish(MSS_1460 + sack)
+    end = 4 + len(data)
+    peer.send(0, flags="FA", seq=4, data=data)
+    reported = peer.recv(0, flags="A", ack=1).option(5)
+    edges = struct.pack("!II", peer.iss + 4 & 0xFFFFFFFF, peer.iss + end + 1 & 0xFFFFFFFF)
+    assert reported == (edges if sack else None)
+    assert peer.kinds() == [Event.ACCEPT]
+    peer.send(0, seq=1, data=b"abc")
+    peer.recv(0, flags="A", ack=end + 1)
+    assert peer.take() == b"abc" + data and peer.kinds() == [Event.EOF]
+    assert peer.state == State.CLOSE_WAIT
+
+
+def test_a_kept_fin_that_comes_again(stack):
+    peer = Peer(stack).establish(MSS_1460 + SACK_PERMITTED)
+    for _ in range(3):
+        peer.send(0, flags="FA", seq=4)
+        peer.recv(0, flags="A", ack=1)
+    peer.send(0, flags="FA", seq=1, data=b"abc")
+    peer.recv(0, flags="A", ack=5)
+    peer.send(0, flags="FA", seq=4)
+    peer.recv(0, flags="A", ack=5)
+    peer.nothing()
+    assert peer.take() == b"abc" and peer.kinds() == [Event.ACCEPT, Event.EOF]
+
+
+@pytest.mark.parametrize("seqs", [(4, 8, 1), (8, 4, 1), (4, 6, 1, 11), (6, 3, 1)])
+def test_fins_that_contradict_each_other_deliver_no_byte_that_was_not_sent(stack, seqs):
+    """A peer that names two ends, or sends text beyond its own."""
+    peer = Peer(stack).establish(MSS_1460 + SACK_PERMITTED)
+    for seq in seqs[:2]:
+        peer.send(0, flags="FA", seq=seq)
+    for seq in seqs[2:]:
+        peer.send(0, seq=seq, data=b"x" * 10)
+    assert peer.take() == b"x" * 10 * len(seqs[2:])
 
 
 def test_a_gap_filled_shows_the_next_gap(stack):

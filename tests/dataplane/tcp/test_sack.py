@@ -61,7 +61,50 @@ def test_the_newest_block_comes_first(receiver):
         expected[start] = blocks(receiver, receiver.recv(1000, ack=1))
     assert expected[11] == [(11, 21)]
     assert expected[51] == [(51, 61), (11, 21)]
-    assert expected[31] == [(31, 41), (11, 21), (51, 61)]
+    assert expected[31] == [(31, 41), (51, 61), (11, 21)]
+
+
+def test_blocks_are_repeated_in_the_order_of_their_last_report(receiver):
+    """RFC 2018 section 4: each is told of several times. A block that grows comes first again, filled gaps leave the others."""
+    for start in (11, 31, 51, 71, 91):
+        receiver.send(1000, seq=start, data=b"x" * 10)
+        newest = receiver.recv(1000, ack=1)
+    assert blocks(receiver, newest) == [(91, 101), (71, 81), (51, 61), (31, 41)]
+    receiver.send(1000, seq=41, data=b"x" * 5)
+    assert blocks(receiver, receiver.recv(1000)) == [(31, 46), (91, 101), (71, 81), (51, 61)]
+    receiver.send(1000, seq=1, data=b"x" * 10)
+    assert blocks(receiver, receiver.recv(1000, ack=21)) == [(31, 46), (91, 101), (71, 81), (51, 61)]
+    receiver.send(1000, seq=46, data=b"x" * 5)
+    assert blocks(receiver, receiver.recv(1000)) == [(31, 61), (91, 101), (71, 81)]
+
+
+@pytest.mark.parametrize(
+    "start, length, reported",
+    [
+        (11, 20, [(11, 31), (11, 31)]),  # the same again
+        (15, 5, [(15, 20), (11, 31)]),
+        (1, 20, [(11, 21)]),  # it fills the gap and goes on
+        (5, 10, [(11, 15), (5, 31)]),
+        (25, 10, [(25, 31), (11, 35)]),
+        (5, 40, [(11, 31), (5, 45)]),
+        (31, 5, [(11, 36)]),  # it only touches
+    ],
+)
+def test_what_comes_twice_is_reported_once_even_in_part(receiver, start, length, reported):
+    """D-SACK, RFC 2883 sections 4.1 and 4.2."""
+    receiver.send(1000, seq=11, data=b"x" * 20)
+    receiver.recv(1000)
+    receiver.send(1000, seq=start, data=b"x" * length)
+    assert blocks(receiver, receiver.recv(1000)) == reported
+    receiver.send(1000, seq=61, data=b"x")
+    assert blocks(receiver, receiver.recv(1000))[0] == (61, 62)
+
+
+def test_a_fin_that_comes_twice_is_reported(receiver):
+    receiver.send(1000, flags="FA", seq=1)
+    receiver.recv(1000, ack=2)
+    receiver.send(1000, flags="FA", seq=1)
+    assert blocks(receiver, receiver.recv(1000, ack=2)) == [(1, 2)]
 
 
 def test_blocks_that_touch_are_one(receiver):
@@ -80,7 +123,7 @@ def test_there_are_as_many_blocks_as_fit(stack, stamps, most):
     for start in range(11, 171, 20):
         peer.send(1000, seq=start, data=b"x" * 10, options=stamps)
     last = [peer.recv(1000, ack=1) for _ in range(8)][-1]
-    assert blocks(peer, last) == [(151, 161), (11, 21), (31, 41), (51, 61)][:most]
+    assert blocks(peer, last) == [(151, 161), (131, 141), (111, 121), (91, 101)][:most]
 
 
 def test_a_filled_hole_ends_the_report(receiver):
