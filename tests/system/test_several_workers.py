@@ -159,6 +159,30 @@ def test_a_worker_that_ends_in_order_takes_nothing_from_the_others(
     assert kernel_link.names() == ["lo"]
 
 
+def test_the_program_of_several_workers_is_taken_off_with_the_link(
+    namespace: int, datagrams: list[socket.socket]
+) -> None:
+    """Nobody else may: each worker leaves it to those that still serve."""
+    if why_no_af_xdp():
+        pytest.skip(f"needs AF_XDP: {why_no_af_xdp()}")
+    queues = "numrxqueues 2 numtxqueues 2"
+    for command in (
+        f"link add mpst0 {queues} type veth peer mpst1 {queues}",
+        f"address add {KERNEL_IP}/24 dev mpst1",
+        "link set mpst1 up",
+    ):
+        subprocess.run(["ip", *command.split()], check=True)
+    kernel_link.set_offloads("mpst1", on=False)  # the echo finishes no checksums
+    device = parse_device("af_xdp:mpst0")
+    with make_link(device, ip=IP, prefix_length=24, queues=2) as link, workers(str(link.spec)) as pair:
+        introduce(Link(link.spec, "mpst1"), pair[0].mac)
+        assert answered(datagrams) == EVERY
+        pair[0].kill()
+        pair[1].end()
+        assert "prog/xdp" in kernel_link.ip("-d", "link", "show", "dev", "mpst0")
+    assert "prog/xdp" not in kernel_link.ip("-d", "link", "show", "dev", "mpst0")
+
+
 def segment(mac: bytes, flow: int, protocol: int = 6) -> bytes:
     """A frame of one of many flows to port 7, of no right checksum: the echo asks for none."""
     addresses = socket.inet_aton(KERNEL_IP) + socket.inet_aton(IP)
