@@ -240,8 +240,8 @@ def prepare(control: Control, role: str) -> None:
     if role in ("worker", "kernel"):
         control.say("imported", missing=import_for(role))
         return
-    select.select([sys.stdin], [], [], SPARE_WAITS_SECONDS)
-    with in_the_background():
+    needed, _, _ = select.select([sys.stdin], [], [], SPARE_WAITS_SECONDS)
+    with contextlib.nullcontext() if needed else in_the_background():
         missing = import_for(role)
         control.say("imported", missing=missing)
         if not missing and role == "spare":

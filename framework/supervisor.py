@@ -49,7 +49,12 @@ class Supervisor:
     """Workers on these cores and their spare. `program` is what they run; `over_kernel`: over kernel sockets, no stack."""
 
     def __init__(
-        self, program: tuple[str, ...], grace_seconds: float, cores: Sequence[int] = (0,), *, over_kernel: bool = False
+        self,
+        program: tuple[str, ...],
+        grace_seconds: float,
+        cores: Sequence[int],
+        *,
+        over_kernel: bool = False,
     ) -> None:
         self._cores = list(cores)
         self.group = Group.create(cores, board=len(self._cores) > 1 and not over_kernel)
@@ -169,7 +174,10 @@ class Supervisor:
     def _take_spare(self) -> Child:
         """The spare, or a new one where it has died too or there is none yet."""
         spare, self._spare = self._spare, None
-        return spare if spare is not None and spare.alive else self._children.spawn(self._spare_role)
+        if spare is None or not spare.alive:
+            return self._children.spawn(self._spare_role)
+        spare.hurry()
+        return spare
 
     def _next(self) -> tuple[Child | None, Message]:
         """What somebody says next. Raises Stopped when asked to stop."""

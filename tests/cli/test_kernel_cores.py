@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -245,3 +246,21 @@ def test_a_port_of_another_server_is_refused_and_not_shared(port: int, folder: P
     out, err = second.communicate(timeout=60)
     assert (second.returncode, out) == (2, "")
     assert f"--listen 127.0.0.1:{port}: Address already in use: choose another port or address" in err
+
+
+def test_the_handler_of_the_page_counts_what_all_cores_have_seen(folder: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cores.md").read_text()
+    [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (folder / "upper.py").write_text(block)
+    number = free_port()
+    with serving(folder, "--listen", f"127.0.0.1:{number}", *GIVEN, target="Counter"):
+        socks = [socket.create_connection(("127.0.0.1", number), 30) for _ in range(20)]
+        for sock in socks:
+            sock.sendall(b"ten bytes.")
+            sock.recv(100)
+        for sock in socks:  # of whichever core
+            deadline, seen = time.monotonic() + 30, -1
+            while seen < 200:
+                assert time.monotonic() < deadline, seen
+                sock.sendall(b".")
+                seen = int(sock.recv(100))

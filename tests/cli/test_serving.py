@@ -217,7 +217,7 @@ def test_a_killed_worker_is_replaced(world: World) -> None:
         time.sleep(2.1)  # longer than what counts as a quick failure
         worker = served.worker()
         os.kill(worker, signal.SIGKILL)
-        served.until_error(f"worker {worker} died: SIGKILL")
+        served.until_error(f"worker {worker} on core {min(os.sched_getaffinity(0))} died: SIGKILL")
         deadline = time.monotonic() + 30
         while world.say("abc") != "abc":
             assert time.monotonic() < deadline, served.errors.read_text()
