@@ -20,7 +20,12 @@ _OPTIONS = [
     click.option(
         "--route", "routes", metavar="NETWORK,GATEWAY", multiple=True, help="Another router's part; may be repeated."
     ),
-    click.option("--listen", metavar="[HOST]:PORT", multiple=True, help="Where to listen; may be repeated."),
+    click.option(
+        "--listen",
+        metavar="[HOST]:PORT[@CORES]",
+        multiple=True,
+        help="Where to listen, and on which of the --cores, all by default; may be repeated.",
+    ),
     click.option(
         "--set", "set_", metavar="NAME=VALUE", multiple=True, help="An option of the handler; may be repeated."
     ),

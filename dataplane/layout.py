@@ -17,10 +17,10 @@ import numpy as np
 from mpserve.dataplane.completions import NEVER as NEVER
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.ip_records import DATAGRAM, DATAGRAM_BYTES, DATAGRAMS, FRAGMENT, FRAGMENTS, ROUTE, ROUTES
+from mpserve.dataplane.limits import BLOCK_BYTES as BLOCK_BYTES
 from mpserve.dataplane.limits import BURST, DEFAULTS, EVENT_ROWS, Limits
 from mpserve.dataplane.memory import allocate, record_at, register, table_of, unregister, words_of
 
-BLOCK_BYTES = 2048
 NO_BLOCK = -1
 WHEEL_BUCKETS = 4096
 LINE_BYTES = 64

@@ -7,13 +7,13 @@ import ipaddress
 import os
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpserve.dataplane.errors import SetupError
-from mpserve.framework.cores import cores_text, parse_cores
+from mpserve.framework.cores import cores_text, parse_cores, shorten
 from mpserve.framework.options import convert, suggestion
 from mpserve.framework.routes import check_routes, parse_route
 
@@ -65,9 +65,15 @@ class Config:
     @property
     def listeners(self) -> list[tuple[str, int]]:
         """(address, port) of each --listen."""
-        if self.over_kernel:
-            return [parse_kernel_listen(text) for text in self.listen]
-        return [parse_listen(text, self.address) for text in self.listen]
+        return [self._parse_listen(text) for text in self.listen]
+
+    def _parse_listen(self, text: str) -> tuple[str, int]:
+        where = text.partition("@")[0]
+        return parse_kernel_listen(where) if self.over_kernel else parse_listen(where, self.address)
+
+    def listeners_on(self, core: int, cores: Sequence[int]) -> list[tuple[str, int]]:
+        """Those of the worker on a core: `:80@0-1` is for these of the server's cores, the listener's cpu_mask."""
+        return [self._parse_listen(text) for text in self.listen if core in accepting_cores(text, cores)]
 
     @property
     def over_kernel(self) -> bool:
@@ -173,6 +179,20 @@ def read_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
                 f"--config {path} has {name!r}{suggestion(name, known)}; its tables are [server], [handler]"
             )
     return tables.get("server", {}), tables.get("handler", {})
+
+
+def accepting_cores(text: str, cores: Sequence[int]) -> Sequence[int]:
+    """Which of a server's cores accept for a --listen: those behind the @, or all. Raises SetupError if no worker runs there."""
+    _, at, named = text.partition("@")
+    if not at:
+        return cores
+    found = parse_cores(named)
+    idle = [core for core in found if core not in cores]
+    if idle:
+        raise SetupError(
+            f"--listen {text}: no worker runs on core {shorten(idle)}: name some of {shorten(cores)}, or change --cores"
+        )
+    return found
 
 
 def parse_listen(text: str, address: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpserve.dataplane import kernel_link
 from mpserve.dataplane.errors import SetupError
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def choose_cores(text: str | None, spec: DeviceSpec, handler: type[Handler]) -> 
 def _default_cores(spec: DeviceSpec, handler: type[Handler]) -> list[int]:
     """The affinity mask, as far as the device has queues whose flows stay with them, and the handler doesn't want fewer."""
     most = spec.driver.max_queues if spec.driver.spreads and _can_share() else 1
+    if spec.kind == "af_xdp" and kernel_link.exists(spec.name):
+        most = min(most, kernel_link.rx_queues(spec.name))
     return allowed_cores()[: min(most, handler.default_workers or most)]
 
 

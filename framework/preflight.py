@@ -9,10 +9,10 @@ from mpserve.dataplane import device_checks, links, rootless
 from mpserve.dataplane.device import DeviceSpec
 from mpserve.dataplane.device_arguments import memory_mb as device_memory_mb
 from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.limits import BLOCK_BYTES
 from mpserve.framework.config import Config
 from mpserve.framework.kernel_settings import check_ports_are_free
 
-BLOCK_BYTES = 2048
 CONNECTION_BYTES = 640  # hot and cold record, timer, flow table and queues
 
 

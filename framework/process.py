@@ -158,7 +158,7 @@ def _run(
         device,
         ip=config.address,
         prefix_length=config.prefix_length,
-        listen=config.listeners,
+        listen=config.listeners_on(order["core"], order["cores"]),
         gateway=config.gateway,
         routes=config.static_routes,
         core=order["core"],

@@ -19,9 +19,10 @@ from mpserve.dataplane import rootless
 from mpserve.dataplane.device import parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.links import Link, make_link
+from mpserve.dataplane.shared_port import SharedPort, open_shared_port
 from mpserve.framework import leftovers, log, preflight, publish
 from mpserve.framework.children import Child, Message
-from mpserve.framework.config import make_config, read_file
+from mpserve.framework.config import accepting_cores, make_config, read_file
 from mpserve.framework.cores import choose_cores, name_cores
 from mpserve.framework.counters import published_names, read_published, read_segment
 from mpserve.framework.group import Group
@@ -64,6 +65,8 @@ class Server:
         _try_out(self.handler, given)
         self.spec = parse_device(self.config.device)
         self.cores = choose_cores(self.config.cores, self.spec, self.handler)
+        for text in self.config.listen:
+            accepting_cores(text, self.cores)  # refuses
         self.worker_pids = [0] * len(self.cores)
         self.restarts = 0
         self._say = say or _print
@@ -176,6 +179,9 @@ class Server:
             stack.callback(supervisor.close)
             supervisor.prepare()
             link = stack.enter_context(self._make_link())
+            if self._is_shared:
+                port = stack.enter_context(self._open_shared_port(link))
+                supervisor.on_death = port.renew
             stack.callback(supervisor.close)  # here too: the link goes after those who use it
             make_order = self._orders(link, supervisor.group)
             self._publish(stack)
@@ -196,6 +202,17 @@ class Server:
             take_over=config.take_over,
             memory_mb=preflight.memory_mb(config, self.spec),
         )
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether a process of its own opens the device, to which the workers attach."""
+        return self.spec.driver.several == "shared" and len(self.cores) > 1
+
+    def _open_shared_port(self, link: Link) -> SharedPort:
+        from mpserve.dataplane.limits import BLOCK_BYTES
+
+        blocks = self.config.make_limits().blocks * BLOCK_BYTES
+        return open_shared_port(link.spec, len(self.cores), file_prefix=leftovers.own_name(), block_bytes=blocks)
 
     def _publish(self, stack: contextlib.ExitStack) -> None:
         """Relay a kernel socket to the first listener, if that was asked for."""
@@ -220,8 +237,8 @@ class Server:
         }
 
         def order(index: int) -> Message:
-            prefix = "" if over_kernel else leftovers.worker_name(index)
-            return to_all | {"index": index, "core": self.cores[index], "file_prefix": prefix}
+            prefix = leftovers.own_name() if self._is_shared else leftovers.worker_name(index)
+            return to_all | {"index": index, "core": self.cores[index], "file_prefix": "" if over_kernel else prefix}
 
         return order
 

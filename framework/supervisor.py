@@ -63,6 +63,7 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._make_order: Callable[[int], Message] = lambda index: {}
         self._on_ready: Callable[[int, Child, Message], None] = lambda index, child, message: None
+        self.on_death: Callable[[int], None] = leftovers.remove_worker_files if not over_kernel else lambda index: None
         self._closed = False
         self._places: list[Place] = []
         self._spare: Child | None = None
@@ -166,8 +167,7 @@ class Supervisor:
             raise WorkerFailed(
                 f"the worker on core {place.core} died {place.failures} times in a row, the last time by {reason}"
             )
-        if self._worker_role == "worker":
-            leftovers.remove_worker_files(place.index)
+        self.on_death(place.index)
         place.child, place.ready_at, place.died_at, place.refusal = self._take_spare(), None, now, ""
         self._begin(place)
 

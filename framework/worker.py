@@ -108,6 +108,7 @@ class Worker:
         self._stopping = False
         self._device_errors = 0
         self._nap = NAP_SECONDS
+        self._care_at = 0.0  # when the device wants to be looked after
         self._next_timer, self._renew_at = math.inf, -1.0
         self.wake_at_us = NEVER  # when a step without events is wanted, whatever else
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
@@ -119,6 +120,8 @@ class Worker:
             self.idle_poll.register(fd, select.POLLIN)
         self.handler_errors = 0
         self.peers.begin(self)
+        if getattr(device, "needs_looking_after", False):
+            self.each_turn.append(self._look_after_device)
         self._batch = getattr(handler, "on_batch", None)
         self._requests = machine.install(handler)
         if self._batch is not None and type(handler).on_data is not Handler.on_data:
@@ -260,6 +263,11 @@ class Worker:
 
     def unwatch(self, fd: int) -> None:
         self.idle_poll.unregister(fd)
+
+    def _look_after_device(self) -> None:
+        if self.now >= self._care_at:
+            self._care_at = self.now + HOUSEKEEPING_SECONDS
+            self.device.look_after()
 
     def renew_schedule(self) -> None:
         """`longest_turn` or `wake_at_us` has changed, or there are descriptors to look at."""

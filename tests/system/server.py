@@ -29,11 +29,15 @@ MARK = "MPSERVE_TEST_RUN"
 class Server:
     """A running server: `pid` of the supervisor, `urls` as it printed them, what it wrote on stderr so far."""
 
-    def __init__(self, arguments: list[str], program: list[str], environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, arguments: list[str], program: list[str], environment: dict[str, str], folder: Path, all_cores: bool
+    ) -> None:
         self.mark = f"{MARK}={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self.before = _interfaces()
+        if "--cores" not in arguments and not all_cores and arguments[0] in ("run", "http", "echo", "memcached"):
+            arguments = [*arguments, "--cores", str(min(os.sched_getaffinity(0)))]
         self.process = subprocess.Popen(
             [*program, *arguments],
             stdin=subprocess.DEVNULL,
@@ -150,9 +154,13 @@ def serving(
     folder: Path = Path("/"),
     urls: int = 1,
     stop: int = signal.SIGINT,
+    all_cores: bool = False,
 ) -> Iterator[Server]:
-    """`mpserve ARGUMENTS` serving, in the caller's network namespace. Stopped at the end, when nothing may be left."""
-    server = Server(list(arguments), program or MPSERVE, environment or {}, folder)
+    """`mpserve ARGUMENTS` serving, in the caller's network namespace, on one core unless --cores or `all_cores` says otherwise.
+
+    Stopped at the end, when nothing may be left.
+    """
+    server = Server(list(arguments), program or MPSERVE, environment or {}, folder, all_cores)
     try:
         server.wait_until_serving(urls)
         yield server
