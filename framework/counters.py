@@ -56,6 +56,7 @@ class Published:
         assert len(self.names) <= COUNTERS
         self._words = group.counters_of(group.index)
         self._first = len(LIVE)
+        self._last: Mapping[str, int] = {}
         before = self._words[self._first : len(self.names)].tolist()
         self._before = dict(zip(self.names[self._first :], before, strict=True))  # what its predecessors counted
 
@@ -66,6 +67,9 @@ class Published:
 
     def publish(self, own: Mapping[str, int]) -> None:
         """Put there what this process has counted by now."""
+        if own == self._last:
+            return
+        self._last = own
         words = self._words
         for at, name in enumerate(self.names[self._first :], self._first):
             if name in own:

@@ -134,7 +134,7 @@ class Group:
     # -- the supervisor's
 
     def begin(self, index: int, pid: int) -> None:
-        """A process is told to serve as this worker."""
+        """A process is to serve as this worker."""
         self._put(index, PID, pid)
         self._put(index, GENERATION, self.get(index, GENERATION) + 1)
         self._put(index, ASLEEP, 0)
@@ -150,10 +150,6 @@ class Group:
             os.pwrite(self.board, bytes(8), ROWS_ON_BOARD + index * ROW_BYTES + STATE_AT)
 
     # -- a worker's
-
-    def sleeps(self, asleep: bool) -> None:
-        """Say whether this worker is about to sleep."""
-        self._put(self.index, ASLEEP, asleep)
 
     def wake(self, index: int) -> None:
         """End a worker's sleep, or its next one if it does not sleep."""

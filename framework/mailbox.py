@@ -71,10 +71,11 @@ class Mailbox:
         self._taking = socket.socket(fileno=os.dup(group.boxes[index][0]))
         self._putting = [socket.socket(fileno=os.dup(putting)) for _, putting in group.boxes]
         self._outgoing = [_Outgoing() for _ in group.boxes]
-        self._words, self._mail = group.words, group.row(index) + MAIL
+        self._words = group.words
+        self.mail = group.row(index) + MAIL  # the word that says so when there is mail
         self._counters = group.counters_of(index)
         self._generation = group.get(index, GENERATION)
-        self._waiting: set[int] = set()  # workers that something goes to
+        self.waiting: set[int] = set()  # workers that something goes to
 
     def fileno(self) -> int:
         """Readable while there is a message."""
@@ -83,16 +84,16 @@ class Mailbox:
     @property
     def has_mail(self) -> bool:
         """Whether somebody has sent something; cheap. One who was killed between sending and saying so is not known here."""
-        return bool(self._words[self._mail])
+        return bool(self._words[self.mail])
 
     def look_again(self) -> None:
         """Somebody may have sent something without saying so."""
-        self._words[self._mail] = 1
+        self._words[self.mail] = 1
 
     @property
     def holds_output(self) -> bool:
         """Whether something has not become the kernel's."""
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     def post(self, to: int, data: bytes) -> bool:
         """Have a worker, by its index, given a message of at most MOST_BYTES; it leaves with `flush`.
@@ -115,7 +116,7 @@ class Mailbox:
         except OSError:  # no descriptor is left
             counters[_DROPPED] += 1
             return False
-        self._waiting.add(to)
+        self.waiting.add(to)
         return True
 
     def _gather(self, out: _Outgoing, generation: int, size: int, data: bytes) -> None:
@@ -134,13 +135,13 @@ class Mailbox:
 
     def flush(self) -> None:
         """Give the kernel what it takes."""
-        for to in list(self._waiting):
+        for to in list(self.waiting):
             out = self._outgoing[to]
             out.seal(self._index)
             while out.datagrams and self._send(to, out.datagrams[0]):
                 out.held_bytes -= out.datagrams.popleft().held_bytes
             if not out.datagrams:
-                self._waiting.discard(to)
+                self.waiting.discard(to)
 
     def _send(self, to: int, datagram: _Datagram) -> bool:
         """False where it has to wait: the box is full, or the system is short of something."""
@@ -160,7 +161,7 @@ class Mailbox:
 
     def take(self) -> Iterator[tuple[int, bytes]]:
         """(the sender's index, data) of messages that have come, a bounded number; `has_mail` says whether there are more."""
-        self._words[self._mail] = 0
+        self._words[self.mail] = 0
         for _ in range(MOST_DATAGRAMS):
             try:
                 content, ancillary, _, _ = self._taking.recvmsg(_HEAD.size + DATAGRAM_BYTES, _ONE_DESCRIPTOR, _FLAGS)

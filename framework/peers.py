@@ -5,12 +5,11 @@ Messages, counters that all can read, and how the worker sleeps and is woken.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mpserve.framework.counters import Published, read_published
-from mpserve.framework.group import Group
+from mpserve.framework.group import ASLEEP, Group
 from mpserve.framework.mailbox import MOST_BYTES, Mailbox
 from mpserve.framework.polling import Wake
 
@@ -70,12 +69,19 @@ class Peers:
         self.wake = group.wakes[group.index]
         self._published = Published(group, over_kernel)
         self._index_of = {core: index for index, core in enumerate(self.cores)}
+        self._asleep = group.row(group.index) + ASLEEP
         self._exchange_at = -1.0
 
     def begin(self, worker: Worker) -> None:
-        """From now on see to messages each turn."""
-        worker.each_turn.append(functools.partial(self._exchange, worker))
-        if worker.polls_busily:
+        """From now on see to messages each turn, and to what is published now and then."""
+        words, mail, waiting = self.group.words, self.mailbox.mail, self.mailbox.waiting
+
+        def each_turn() -> None:  # of every turn: as little as can be
+            if worker.now >= self._exchange_at or words[mail] or waiting:
+                self._exchange(worker)
+
+        worker.each_turn.append(each_turn)
+        if worker.polls_busily and len(self.cores) > 1:
             worker.longest_turn = BUSY_SECONDS
 
     def _exchange(self, worker: Worker) -> None:
@@ -115,11 +121,13 @@ class Peers:
         if mailbox.holds_output:
             seconds = min(seconds, NAP_SECONDS)
         self._published.publish(worker.counted)
-        self.group.sleeps(True)
+        words, asleep = self.group.words, self._asleep
+        words[asleep] = 1
         ready = worker.idle_poll.poll(0 if mailbox.has_mail else seconds * 1000)
-        self.group.sleeps(False)
-        if any(fd == self.wait_fds[0] for fd, _ in ready):
-            mailbox.look_again()
+        words[asleep] = 0
+        for fd, _ in ready:
+            if fd == self.wait_fds[0]:
+                mailbox.look_again()
         return ready
 
     def finish(self, worker: Worker) -> None:

@@ -88,6 +88,8 @@ class Supervisor:
         self._places = [
             Place(index, core, self._children.spawn(self._worker_role)) for index, core in enumerate(self._cores)
         ]
+        for place in self._places:  # before any of them serves: what one posts in on_start is for all the others
+            self.group.begin(place.index, place.child.pid)
         self._compile(self._places[0].child)
         for place in self._places:
             place.child.send("prepare")
@@ -143,7 +145,6 @@ class Supervisor:
         if not place.child.alive:
             self._replace(place)
             return
-        self.group.begin(place.index, place.child.pid)
         place.child.send("start", **self._make_order(place.index))
 
     def _ready(self, place: Place, message: Message) -> None:
@@ -169,6 +170,7 @@ class Supervisor:
             )
         self.on_death(place.index)
         place.child, place.ready_at, place.died_at, place.refusal = self._take_spare(), None, now, ""
+        self.group.begin(place.index, place.child.pid)
         self._begin(place)
 
     def _take_spare(self) -> Child:

@@ -51,6 +51,11 @@ class Cores(mpserve.Handler):
     def on_message(self, source, data):
         self.got.append((source, int(data.split()[0]), len(data)))
 
+class Greets(Cores):
+    def on_start(self, worker):
+        super().on_start(worker)
+        worker.post(mpserve.ALL, b"0")
+
 class Coroutines(mpserve.Handler):
     def on_start(self, worker):
         self.worker, self.got = worker, []
@@ -142,7 +147,10 @@ def test_messages_between_cores(port: int) -> None:
 
 def test_more_than_waits_for_one_worker_is_refused_and_counted(port: int) -> None:
     first, second = one_of_each(port)
+    os.kill(second.pid, signal.SIGSTOP)
     assert first.ask(b"post %d 30 1000000" % second.core) == b"[False, True]"
+    assert first.ask(b"who").split()[1] == b"%d" % first.pid  # it was not held up
+    os.kill(second.pid, signal.SIGCONT)
     deadline = time.monotonic() + 30
     while True:
         rows = json.loads(first.ask(b"stats"))
@@ -214,6 +222,13 @@ def successor(port: int, dead: Peer) -> Peer:
             continue
         if peer.core == dead.core and peer.pid != dead.pid:
             return peer
+
+
+def test_what_is_posted_at_the_start_comes_to_those_that_start_later(folder: Path) -> None:
+    number = free_port()
+    with serving(folder, "--listen", f"127.0.0.1:{number}", *GIVEN, target="Greets"):
+        for peer in one_of_each(number):
+            assert sorted(until_received(peer, 2)) == [[core, 0, 1] for core in CORES]
 
 
 def test_coroutines_get_messages_too(folder: Path) -> None:
