@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpserve.dataplane.errors import SetupError
-from mpserve.framework.cores import cores_text, parse_cores, shorten
+from mpserve.framework.cores import accepting_cores, cores_text, parse_cores
 from mpserve.framework.options import convert, suggestion
 from mpserve.framework.routes import check_routes, parse_route
 
@@ -179,20 +179,6 @@ def read_file(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
                 f"--config {path} has {name!r}{suggestion(name, known)}; its tables are [server], [handler]"
             )
     return tables.get("server", {}), tables.get("handler", {})
-
-
-def accepting_cores(text: str, cores: Sequence[int]) -> Sequence[int]:
-    """Which of a server's cores accept for a --listen: those behind the @, or all. Raises SetupError if no worker runs there."""
-    _, at, named = text.partition("@")
-    if not at:
-        return cores
-    found = parse_cores(named)
-    idle = [core for core in found if core not in cores]
-    if idle:
-        raise SetupError(
-            f"--listen {text}: no worker runs on core {shorten(idle)}: name some of {shorten(cores)}, or change --cores"
-        )
-    return found
 
 
 def parse_listen(text: str, address: str) -> tuple[str, int]:

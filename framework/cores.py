@@ -47,11 +47,29 @@ def parse_cores(text: str) -> list[int]:
     return cores
 
 
-def _parse_part(text: str, part: str, allowed: list[int]) -> Iterable[int]:
+def accepting_cores(text: str, cores: Sequence[int]) -> Sequence[int]:
+    """Which of a server's cores accept for a --listen: those behind the @, or all. Raises SetupError if no worker runs there."""
+    where, at, named = text.partition("@")
+    if not at:
+        return cores
+    found = [core for part in named.split(",") for core in _numbers(part.strip())]
+    idle = [core for core in found if core not in cores]
+    if not found or idle:
+        what = f"no worker runs on core {shorten(idle)}" if idle else "cores stand behind the @"
+        raise SetupError(f"--listen {text}: {what}: type --listen {where}@{shorten(cores)}, or change --cores")
+    return found
+
+
+def _numbers(part: str) -> Sequence[int]:
+    """The cores of `3` or `2-5`; none if it is neither."""
     matched = _PART.fullmatch(part)
-    if matched is None or int(matched[2] or matched[1]) < int(matched[1]):
+    return range(int(matched[1]), int(matched[2] or matched[1]) + 1) if matched is not None else ()
+
+
+def _parse_part(text: str, part: str, allowed: list[int]) -> Iterable[int]:
+    part_cores = _numbers(part)
+    if not part_cores:
         raise SetupError(f"--cores {text}: type numbers and ranges, such as --cores {shorten(allowed)}")
-    part_cores = range(int(matched[1]), int(matched[2] or matched[1]) + 1)
     for core in part_cores:
         if core not in allowed:
             may = f"this process may run on {shorten(allowed)} alone: type --cores {shorten(allowed)}"

@@ -22,8 +22,8 @@ from mpserve.dataplane.links import Link, make_link
 from mpserve.dataplane.shared_port import SharedPort, open_shared_port
 from mpserve.framework import leftovers, log, preflight, publish
 from mpserve.framework.children import Child, Message
-from mpserve.framework.config import accepting_cores, make_config, read_file
-from mpserve.framework.cores import choose_cores, name_cores
+from mpserve.framework.config import make_config, read_file
+from mpserve.framework.cores import accepting_cores, choose_cores, name_cores
 from mpserve.framework.counters import published_names, read_published, read_segment
 from mpserve.framework.group import Group
 from mpserve.framework.handler import Handler

@@ -8,7 +8,7 @@ from mpserve.dataplane.device import parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.framework import cores
 from mpserve.framework.config import make_config
-from mpserve.framework.cores import choose_cores, name_cores, parse_cores, shorten, single_core
+from mpserve.framework.cores import accepting_cores, choose_cores, name_cores, parse_cores, shorten, single_core
 from mpserve.framework.handler import Handler
 
 
@@ -104,3 +104,22 @@ def test_what_runs_on_one_core_takes_one() -> None:
     assert single_core("3", "an event loop") == 3
     with pytest.raises(SetupError, match="--cores 2-3: an event loop runs on one core: type --cores 2"):
         single_core("2-3", "an event loop")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (":7@3", "--listen :7@3: no worker runs on core 3: type --listen :7@0-1, or change --cores"),
+        (":7@", "--listen :7@: cores stand behind the @: type --listen :7@0-1, or change --cores"),
+        (":7@x", "--listen :7@x: cores stand behind the @: type --listen :7@0-1, or change --cores"),
+    ],
+)
+def test_a_listener_on_cores_without_workers_is_refused(text: str, says: str) -> None:
+    with pytest.raises(SetupError) as refused:
+        accepting_cores(text, [0, 1])
+    assert str(refused.value) == says
+
+
+def test_a_listener_on_some_of_the_cores() -> None:
+    assert accepting_cores(":7", [4, 2]) == [4, 2]
+    assert list(accepting_cores("10.9.0.2:7@2-3,5", [2, 3, 4, 5])) == [2, 3, 5]
