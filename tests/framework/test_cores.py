@@ -78,18 +78,19 @@ def test_what_is_none_in_programs_and_files(value: Any) -> None:
 def test_the_default_is_the_affinity_mask_where_the_device_can_serve_it() -> None:
     kernel, ring = parse_device("kernel"), parse_device("ring")
     assert choose_cores(None, kernel, Handler) == [0, 2, 3, 4, 5]
+    assert choose_cores(None, parse_device("veth"), Handler) == [0, 2, 3, 4, 5]
     assert choose_cores(None, ring, Handler) == [0]
     assert choose_cores(None, kernel, One) == [0]
 
 
 def test_what_is_given_is_honoured_or_refused() -> None:
-    kernel, ring, veth = map(parse_device, ("kernel", "ring", "veth"))
+    kernel, pcap, veth = map(parse_device, ("kernel", "pcap:in", "veth"))
     assert choose_cores("5,0", kernel, One) == [5, 0]
-    assert choose_cores("4", ring, Handler) == [4]
+    assert choose_cores("4", pcap, Handler) == [4]
     assert choose_cores("0,2", veth, Handler) == [0, 2]
     with pytest.raises(SetupError) as refused:
-        choose_cores("2-4", ring, Handler)
-    assert "--device ring has 1 queue, so it serves as many workers, not 3: type --cores 2, or" in str(refused.value)
+        choose_cores("2-4", pcap, Handler)
+    assert "--device pcap:in has 1 queue, so it serves as many workers, not 3: type --cores 2, or" in str(refused.value)
 
 
 def test_several_need_linux(monkeypatch: pytest.MonkeyPatch) -> None:
