@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import math
+import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -58,12 +59,16 @@ class Channel:
         ip: str | None = None,
         **settings: Any,
     ) -> None:
-        if batch < 1:
+        if on_completions is not None and not callable(on_completions):
+            raise TypeError(f"on_completions = {on_completions!r}: give a function of a channel")
+        if operator.index(batch) < 1:
             raise ValueError(f"a batch of {batch} commands: give 1 or more")
         if worker is not None and (device is not None or ip is not None or settings):
             raise ValueError("a channel in a worker has the worker's device and settings: leave them out")
         if worker is not None and worker.memory is None:
             raise SetupError("a channel needs the stack, which --device kernel has not: take another device")
+        if worker is not None and worker.handler.is_compiled:
+            raise SetupError(f"{type(worker.handler).__name__} is compiled and takes every event: use a Handler")
         self._undo = contextlib.ExitStack()
         if worker is None:
             from mpserve.framework.alone import open_worker
@@ -190,18 +195,15 @@ class Channel:
     def accept(self, handle: int, count: int = 1, regular: bool = False) -> None:
         """Ask for `count` connections of a listener, each of which completes on its own as an ACCEPT.
 
-        A kernel listener's are `socket.socket` objects, ours are lightweight; `regular` sockets of ours are not there yet.
+        A kernel listener's are `socket.socket` objects, ours are lightweight, or `socket.socket` objects if `regular`: one
+        end of a pair, as `sock.to_socket()` of a handler gives it, with `peername` and `sockname`.
         """
         endpoint = self._get(handle)
         if not endpoint.listens:
             raise ValueError(f"{endpoint!r} is no listener: it takes no accept")
-        if not 0 < count < MOST_ACCEPTS:
+        if not 0 < operator.index(count) < MOST_ACCEPTS:
             raise ValueError(f"accept of {count} connections: ask for 1 to {MOST_ACCEPTS - 1}")
-        if regular and isinstance(endpoint, Listener):
-            raise NotImplementedError(
-                "a regular socket of a lightweight connection is not there yet: leave regular out"
-            )
-        self._put(endpoint.accept, count)
+        self._put(endpoint.accept, count, bool(regular))
 
     def read(self, handle: int, size: int, offset: int | None = None) -> None:
         """Ask for 1 to `size` bytes. READ brings them, or 0 bytes at the end of the stream, or a negative errno.
@@ -209,7 +211,7 @@ class Channel:
         A file is read at `offset`, or at its position, which moves.
         """
         endpoint = self._stream(handle, "read", offset)
-        if size < 1:
+        if operator.index(size) < 1:
             raise ValueError(f"read of {size} bytes: ask for 1 or more")
         self._put(endpoint.read, size, offset)
 
@@ -275,7 +277,7 @@ class Channel:
         if offset is not None:
             if not endpoint.seeks:
                 raise OSError(errno.ESPIPE, f"{endpoint!r} is no file: it has no offset")
-            if not 0 <= offset < 1 << 63:
+            if not 0 <= operator.index(offset) < 1 << 63:
                 raise ValueError(f"offset {offset}: give 0 or more")
         return endpoint
 
@@ -330,7 +332,7 @@ class Channel:
         all. In a worker nothing is ever waited for.
         """
         self._require_open()
-        if max_events < 1:
+        if operator.index(max_events) < 1:
             raise ValueError(f"max_events {max_events}: give 1 or more")
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"a timeout of {timeout} s: give 0 or more, or None to wait for ever")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from mpserve.dataplane.errors import SetupError
 
 PARTIAL, BAD = 0, -1
-BAD_REQUEST = 100  # an event's kind: a connection's stream is none of its codec's
+BAD_REQUEST = 100  # an event's kind: a connection's stream is none of its codec's, or (a = 1) the codec has raised
 NOT_A_NUMBER = -(1 << 63)  # what `parse_int` says of anything else
 MOST_BYTES = 1 << 20  # of one request: what fits into a batch's arena with its neighbours
 

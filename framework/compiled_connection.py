@@ -18,7 +18,8 @@ from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp import sendbuf as buffer
 from mpserve.dataplane.tcp.connection import owe_output
 from mpserve.dataplane.tcp.state import CLOSED, TIME_WAIT
-from mpserve.framework.values import make_view, view_of
+from mpserve.framework.timers import MOST_TIMEOUT_US
+from mpserve.framework.values import make_view, view_of, whole
 
 ROW = np.dtype(  # what stands before the handler's own fields
     [
@@ -35,6 +36,9 @@ ROW = np.dtype(  # what stands before the handler's own fields
         ("unused", "i4"),
     ]
 )
+HEAD = np.dtype(  # what stands before the handler's own fields in its record
+    [(name, "i8") for name in "rows row_bytes pool errors refused event waits".split()]
+)
 ARGUMENT_OFFSET = ROW.fields["argument"][1]  # type: ignore[index]
 PAUSED, RETRYING, SHUT, GIVEN_UP, ASKED = 1, 2, 4, 8, 16  # ROW.marks; ASKED: a WRITABLE event is on its way
 HELD = PAUSED | RETRYING
@@ -42,7 +46,7 @@ OP_SHUTDOWN, OP_CLOSE, OP_ABORT = int(Command.SHUTDOWN), int(Command.CLOSE), int
 OP_PAUSE, OP_RESUME = int(Command.PAUSE), int(Command.RESUME)
 OP_TIMEOUT, OP_WANT_WRITABLE = int(Command.TIMEOUT), int(Command.WANT_WRITABLE)
 
-row_at = record_at(ROW)
+row_at, head_at = record_at(ROW), record_at(HEAD)
 
 
 @inner
@@ -62,6 +66,21 @@ def takes_writes(row, tcb):
     return (
         row.marks & SHUT == 0 and tcb.flags & flags.FIN_QUEUED == 0 and tcb.state != CLOSED and tcb.state != TIME_WAIT
     )
+
+
+@inner
+def may_write(core, row, tcb):
+    """The same for what is about to write; behind the handler's own end it is the handler's fault, and counted."""
+    if takes_writes(row, tcb):
+        return True
+    if row.marks & SHUT:
+        refuse(core)
+    return False
+
+
+@inner
+def refuse(core):
+    head_at(core.handler_state).refused += 1
 
 
 @inner
@@ -103,7 +122,7 @@ def write(conn, data):
     core = core_at(row.core)
     tcb = tcb_at(core, row.slot)
     row.reserved = 0
-    if not takes_writes(row, tcb):
+    if not may_write(core, row, tcb):
         return False
     if not has_room(tcb, conn_at(core, row.slot), given.length):
         ask_for_writable(conn.address)
@@ -122,23 +141,24 @@ def reserve(conn, length):
 
     Nothing is sent of it before `commit`, which must come before another `write` or `reserve` of this connection.
     """
-    if length < 1 or length > BLOCK_BYTES:
+    count = whole(length)
+    if count < 1 or count > BLOCK_BYTES:
         raise ValueError("reserve takes 1 to 2048 bytes")
     row = row_at(conn.address)
     core = core_at(row.core)
     tcb = tcb_at(core, row.slot)
     row.reserved = 0
-    if not takes_writes(row, tcb):
+    if not may_write(core, row, tcb):
         return make_view(0, 0)
-    if not has_room(tcb, conn_at(core, row.slot), length):
+    if not has_room(tcb, conn_at(core, row.slot), count):
         ask_for_writable(conn.address)
         return make_view(0, 0)
-    address = buffer.reserve(core, tcb, length)
+    address = buffer.reserve(core, tcb, count)
     if address == 0:
         out_of_blocks(conn.address)
         return make_view(0, 0)
-    row.reserved = length
-    return make_view(address, length)
+    row.reserved = count
+    return make_view(address, count)
 
 
 @inner
@@ -147,13 +167,16 @@ def commit(conn, length):
     row = row_at(conn.address)
     core = core_at(row.core)
     tcb = tcb_at(core, row.slot)
-    reserved = row.reserved
+    count, reserved = whole(length), row.reserved
     row.reserved = 0
-    if length < 0 or length > reserved or tcb.snd_tail == NO_BLOCK or not takes_writes(row, tcb):
+    if count < 0 or count > reserved:
+        refuse(core)
         return False
-    if length > 0:
-        buffer.commit(core, tcb, length)
-        counters_at(core.counters).bytes_written += length
+    if not may_write(core, row, tcb) or tcb.snd_tail == NO_BLOCK:
+        return False
+    if count > 0:
+        buffer.commit(core, tcb, count)
+        counters_at(core.counters).bytes_written += count
         owe_output(core, tcb)
     return True
 
@@ -211,10 +234,11 @@ def retry(conn):
 
 @inner
 def set_timeout(conn, seconds):
-    """Have `on_timeout` called whenever nothing has come for so long. 0: never."""
+    """Have `on_timeout` called whenever nothing has come for so long. 0, and what is less or no number: never."""
     row = row_at(conn.address)
     if row.marks & GIVEN_UP == 0:
-        row.argument = max(np.int64(seconds * 1000000), 0)
+        us = min(float(seconds) * 1e6, float(MOST_TIMEOUT_US))
+        row.argument = max(np.int64(us), 1) if us > 0 else 0
         command(conn.address, OP_TIMEOUT)
 
 

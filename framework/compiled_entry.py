@@ -6,10 +6,7 @@ place of the names declared below, and compiles that alone.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
-
-import numpy as np
 
 from mpserve.dataplane.events import (
     ACCEPT,
@@ -24,9 +21,9 @@ from mpserve.dataplane.events import (
     event_kind,
     event_slot,
 )
-from mpserve.dataplane.jit import JIT, inner
+from mpserve.dataplane.jit import inner
 from mpserve.dataplane.layout import EVENT_ROWS, conn_at, core_at, counters_at, tcb_at
-from mpserve.dataplane.memory import record_at, set_native64
+from mpserve.dataplane.memory import set_native64
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.reassembly import put_back
 from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
@@ -44,16 +41,13 @@ from mpserve.framework.compiled_connection import (
     SHUT,
     command,
     give_up,
+    head_at,
     row_at,
 )
-from mpserve.framework.requests import body_range
+from mpserve.framework.requests import body_range, report
 from mpserve.framework.residues import NO_RESIDUE, drop_residue, pool_at
 from mpserve.framework.values import make_view
 
-HEAD = np.dtype(
-    [(name, "i8") for name in "rows row_bytes pool errors event waits".split()]
-)  # before the handler's own fields
-head_at = record_at(HEAD)
 _ROW_WORDS = ROW.itemsize // 8
 
 # what a copy is given
@@ -97,18 +91,6 @@ def handle_events(core, core_address, head, state_address):
         else:
             head.waits += handle_event(core, core_address, state_address, address, i)
     head.event = core.event_count
-
-
-def _log_exception():
-    logging.getLogger("mpserve.worker").exception("exception in a compiled handler, run as plain Python")
-
-
-@inner
-def _say_nothing():
-    """Compiled code knows of an exception only that there was one."""
-
-
-report = _say_nothing if JIT else _log_exception
 
 
 def handle_event(core, core_address, state_address, address, i):

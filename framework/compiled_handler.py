@@ -14,8 +14,7 @@ from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.jit import JIT, BoundUnit, inner
 from mpserve.dataplane.memory import allocate, unregister
 from mpserve.framework import compiled_connection, compiled_entry, views  # noqa: F401  (views: methods of data)
-from mpserve.framework.compiled_connection import ROW
-from mpserve.framework.compiled_entry import HEAD
+from mpserve.framework.compiled_connection import HEAD, ROW
 from mpserve.framework.compiled_errors import check_callback, check_names, definition_place, explain
 from mpserve.framework.compiled_fields import Field, Memory, annotations_of, lay_out
 from mpserve.framework.handler import Handler
@@ -125,7 +124,9 @@ class CompiledHandler(Handler):
         return memory
 
     def install(self, core: Core) -> None:
-        """Have `core` call this handler for every batch."""
+        """Have `core` call this handler for every batch. SetupError for one without callbacks."""
+        if not hasattr(self, "unit"):
+            raise SetupError(f"{type(self).__name__} has no callback: define one of {', '.join(CALLBACKS)}")
         connections, row_bytes = core.limits.max_connections, self._layout[2]
         self._rows = allocate(np.uint8, connections * row_bytes)
         head = self._head
@@ -150,8 +151,9 @@ class CompiledHandler(Handler):
 
     @property
     def counters(self) -> dict[str, int]:
-        """What a codec's requests came to, if there is one."""
-        return {} if self._residues is None else self._residues.counters
+        """Writes that were refused, and what a codec's requests came to, if there is one."""
+        requests = {} if self._residues is None else self._residues.counters
+        return {"refused_writes": int(self._head["refused"])} | requests
 
     @property
     def _head(self) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpserve.dataplane.events import CLOSED, CONNECT, EOF, OP_BITS, SLOT_MASK, WRITABLE, Command, Reason
 from mpserve.framework import socket_options
 from mpserve.framework.completions import ERRNO_OF, Completion, Kind
+from mpserve.framework.joined_socket import JoinedSocket
 from mpserve.framework.lwsocket import CREDIT
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Endpoint:
     def begin(self) -> None:
         """A handle was given. Raises OSError if it can't be."""
 
-    def accept(self, count: int) -> None:
+    def accept(self, count: int, regular: bool) -> None:
         raise NotImplementedError
 
     def read(self, size: int, offset: int | None) -> None:
@@ -87,7 +88,7 @@ class Listener(Endpoint):
         super().__init__(channel)
         self.address, self.port = address, port
         self._number = -1
-        self._counts: deque[int] = deque()  # connections that each accept still asks for
+        self._asked: deque[tuple[int, bool]] = deque()  # connections that each accept still asks for, and as what
 
     def __repr__(self) -> str:
         return f"<Listener {self.address}:{self.port}>"
@@ -100,30 +101,43 @@ class Listener(Endpoint):
         except ValueError as error:
             raise OSError(errno.ENOBUFS, str(error)) from None
         worker.acceptors[self._number] = self
+        if worker.requests is not None:
+            worker.requests.pass_raw_of(self._number)
 
-    def accept(self, count: int) -> None:
-        self._counts.append(count)
+    def accept(self, count: int, regular: bool) -> None:
+        self._asked.append((count, regular))
         self._command(Command.ACCEPT, count)
 
     def on_accept(self, slot: int, handle: int, waiting: int) -> None:
         """A connection that was asked for, or, just after the end, one that comes too late."""
-        connection = Connection(self.channel, slot, handle)
-        if not self._counts:
-            connection.abort()
+        if not self._asked:
+            Connection(self.channel, slot, handle).abort()
             return
-        self._counts[0] -= 1
-        if not self._counts[0]:
-            self._counts.popleft()
-        self.complete(Kind.ACCEPT, 0, endpoint=connection, waiting=waiting)
+        count, regular = self._asked.popleft()
+        if count > 1:
+            self._asked.appendleft((count - 1, regular))
+        if regular:
+            self._complete_regular(slot, handle, waiting)
+        else:
+            self.complete(Kind.ACCEPT, 0, endpoint=Connection(self.channel, slot, handle), waiting=waiting)
+
+    def _complete_regular(self, slot: int, handle: int, waiting: int) -> None:
+        try:
+            joined = JoinedSocket.of(self.channel.worker, slot, handle)
+        except OSError as error:  # no descriptor is left
+            Connection(self.channel, slot, handle).abort()
+            self.complete(Kind.ACCEPT, -(error.errno or errno.EIO), waiting=waiting)
+            return
+        self.complete(Kind.ACCEPT, 0, endpoint=joined, waiting=waiting)
 
     def end(self) -> None:
-        for _ in self._counts:
+        for _ in self._asked:
             self.complete(Kind.ACCEPT, CANCELED)
         self.forget()
 
     def forget(self) -> None:
         # `worker.acceptors` keeps it until its number serves another: an ACCEPT may be on its way.
-        self._counts.clear()
+        self._asked.clear()
         self._command(Command.STOP_LISTENING)
 
     def _command(self, op: Command, argument: int = 0) -> None:
@@ -376,4 +390,7 @@ class Connection(Endpoint):
 def connect(channel: Channel, address: str, port: int, source_port: int) -> Connection:
     """Begin a connection. Raises OSError for what can't even begin."""
     handle = channel.worker.channel.connect(address, port, source_port)
-    return Connection(channel, handle & SLOT_MASK, handle, connecting=True)
+    slot = handle & SLOT_MASK
+    if channel.worker.requests is not None:
+        channel.worker.requests.pass_raw(slot)
+    return Connection(channel, slot, handle, connecting=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpserve.dataplane.completions import Event, Reason
@@ -17,18 +18,22 @@ if TYPE_CHECKING:
     from mpserve.framework.lwsocket import LwSocket
     from mpserve.framework.worker import Worker
 
+OnOver = Callable[["LwSocket", Reason], None]
 EOF, WRITABLE, CLOSED = int(Event.EOF), int(Event.WRITABLE), int(Event.CLOSED)
 PAIR_BYTES = 1 << 20  # asked of the kernel for each direction; it gives at most net.core.wmem_max, twice
 CHUNK_BYTES = 1 << 18
 
 
-def join(worker: Worker, sock: LwSocket, joints: set[Joint]) -> tuple[Joint, socket.socket]:
-    """A joint that stays in `joints` until its pair is closed, and the end of the pair that is the user's."""
+def join(worker: Worker, sock: LwSocket, joints: set[Joint], on_over: OnOver) -> tuple[Joint, socket.socket]:
+    """A joint that stays in `joints` until its pair is closed, and the end of the pair that is the user's.
+
+    `on_over(sock, reason)` is called when the connection is over. Raises OSError where no descriptor is left.
+    """
     own, regular = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     for end in (own, regular):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PAIR_BYTES)
     own.setblocking(False)
-    return Joint(worker, sock, own, joints), regular
+    return Joint(worker, sock, own, joints, on_over), regular
 
 
 class Joint:
@@ -36,10 +41,10 @@ class Joint:
 
     channel = None  # it belongs to none
 
-    def __init__(self, worker: Worker, sock: LwSocket, own: socket.socket, joints: set[Joint]) -> None:
+    def __init__(self, worker: Worker, sock: LwSocket, own: socket.socket, joints: set[Joint], on_over: OnOver) -> None:
         self.sock: LwSocket | None = sock  # None: the connection is over
         self._worker, self._descriptors = worker, worker.descriptors
-        self._own, self._joints = own, joints
+        self._own, self._joints, self._on_over = own, joints, on_over
         self._unsent: deque[memoryview] = deque()  # of the connection; while there is any, the connection is paused
         self._given = False  # nothing more comes from the connection
         self._open = True
@@ -144,7 +149,8 @@ class Joint:
         if kind == CLOSED:
             self.sock = None
             self.let_go()
-            self._worker.closed(sock, Reason(a))
+            del self._worker.endpoints[sock._slot]
+            self._on_over(sock, Reason(a))
         elif kind == EOF:
             self._end_of_input()
         elif kind == WRITABLE and sock._drained() and self._open:

@@ -109,6 +109,16 @@ def _no_handler(where: str) -> str:
     return f"{where} has no Handler: define class NAME(mpserve.Handler) in it"
 
 
+def check_plain(handler: type[Handler]) -> None:
+    """Refuse callbacks whose call would only make a coroutine or a generator. Raises SetupError."""
+    for name in CALLBACKS:
+        function = getattr(handler, name, None)
+        if inspect.iscoroutinefunction(function):
+            raise SetupError(f"{handler.__name__}.{name} is async: callbacks are plain functions, so type def")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise SetupError(f"{handler.__name__}.{name} is a generator: callbacks are plain functions, without yield")
+
+
 def _is_handler(found: Any) -> bool:
     from mpserve.framework.handler import Handler
 
@@ -141,9 +151,7 @@ def _from_entry_point(name: str) -> type[Handler]:
 
 def _checked(handler: type[Handler]) -> type[Handler]:
     """Refuse what this version would not call."""
-    for callback in CALLBACKS:
-        if inspect.iscoroutinefunction(getattr(handler, callback, None)):
-            raise SetupError(f"{handler.__name__}.{callback} is async: callbacks are plain functions, so type def")
+    check_plain(handler)
     if inspect.iscoroutinefunction(getattr(handler, "handle", None)):
         from mpserve.framework.aio.streams import check_callbacks
 

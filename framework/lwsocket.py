@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpserve.dataplane.completions import OP_BITS, Command
 from mpserve.framework import socket_options
 from mpserve.framework.errors import Closed
+from mpserve.framework.timers import timeout_us
 
 if TYPE_CHECKING:
     from mpserve.framework.worker import Worker
@@ -28,7 +29,8 @@ SET = int(Command.SET)
 _ARGUMENT = struct.Struct("<q").pack
 _NONE = _ARGUMENT(0)
 
-OPEN, SHUT, CLOSING, GONE = range(4)  # SHUT: no more writes; CLOSING: closed by us, not over; GONE: over
+# SHUT: no more writes; CLOSING: closed by us, not over; GONE: over, `on_close` is being told; FORGOTTEN: its slot is another's
+OPEN, SHUT, CLOSING, GONE, FORGOTTEN = range(5)
 
 
 class LwSocket:
@@ -68,7 +70,7 @@ class LwSocket:
         self.cookie: Any = None
 
     def __repr__(self) -> str:
-        return f"<LwSocket {self._word >> OP_BITS:#x} {('open', 'shut', 'closing', 'closed')[self._state]}>"
+        return f"<LwSocket {self._word >> OP_BITS:#x} {('open', 'shut', 'closing', 'closed', 'closed')[self._state]}>"
 
     # -- writing
 
@@ -149,6 +151,10 @@ class LwSocket:
         if self._state >= CLOSING:
             raise Closed("the socket was closed")
 
+    def _require_slot(self) -> None:
+        if self._state == FORGOTTEN:
+            raise Closed("the connection is over, and its place is another's")
+
     @property
     def _may_write(self) -> bool:
         return self._state == OPEN
@@ -181,7 +187,7 @@ class LwSocket:
 
     def abort(self) -> None:
         """Send RST and forget what was written. Twice is once."""
-        if self._state != GONE:
+        if self._state < GONE:
             if self._state < CLOSING:
                 self._worker.forget(self)
             self._state = CLOSING
@@ -206,9 +212,7 @@ class LwSocket:
     def set_timeout(self, seconds: float | None) -> None:
         """Have `on_timeout` called whenever nothing has arrived for so long. None: never."""
         self._require_open()
-        if seconds is not None and seconds <= 0:
-            raise ValueError(f"a timeout of {seconds} s: give more than 0, or None for none")
-        self._command(TIMEOUT, _ARGUMENT(int(seconds * 1e6)) if seconds else _NONE)
+        self._command(TIMEOUT, _NONE if seconds is None else _ARGUMENT(timeout_us(seconds)))
 
     # -- handing over
 
@@ -220,7 +224,7 @@ class LwSocket:
         what it carries across. Raises Closed after close or abort, and the second time.
         """
         self._require_open()
-        return self._worker.join(self, unread)
+        return self._worker.join(self, bytes(memoryview(unread)))
 
     # -- socket options
 
@@ -253,15 +257,18 @@ class LwSocket:
 
     @property
     def peername(self) -> tuple[str, int]:
-        """(address, port) of the peer."""
+        """(address, port) of the peer. Raises Closed for a socket that was kept beyond `on_close`."""
+        self._require_slot()
         return self._worker.machine.names(self._slot)[0]
 
     @property
     def sockname(self) -> tuple[str, int]:
         """(address, port) of this side."""
+        self._require_slot()
         return self._worker.machine.names(self._slot)[1]
 
     @property
     def listener(self) -> tuple[str, int] | None:
         """(address, port) of the listener that accepted the connection; '' stands for any address. None: it was connected."""
+        self._require_slot()
         return self._worker.listener_of(self._slot)

@@ -240,7 +240,7 @@ class RegularListener(RegularFd):
             self._socket = self._as_socket()
             self._socket.settimeout(0)
 
-    def accept(self, count: int) -> None:
+    def accept(self, count: int, regular: bool) -> None:
         self._counts.append(count)
         if len(self._counts) == 1:
             self.on_ready()

@@ -21,18 +21,18 @@ from mpserve.dataplane.memory import allocate, copy, record_at, set_native64, un
 from mpserve.framework.codec import BAD, BAD_REQUEST, PARTIAL, Codec
 from mpserve.framework.compiled_errors import explain
 from mpserve.framework.reached import facts
-from mpserve.framework.requests import body_range, bound, request_parser
+from mpserve.framework.requests import body_range, bound, report, request_parser
 from mpserve.framework.residues import NO_RESIDUE, Residues, drop_residue, pool_at
 
 ROWS = 4096  # a pass; when they are full, Python is given them, and the pass goes on
 JOINED_BYTES = 1 << 18  # requests that came in parts, of one pass
-_ENDED = -1  # residue_complete of a connection whose stream is BAD
+_ENDED, _RAW = -1, -2  # residue_complete of a connection whose stream is BAD; of one that is not the handler's
 
 PART = np.dtype([(name, "i4") for name in "residue residue_length residue_complete unused".split()])
 PASS = np.dtype(
     [
         (name, "i8")
-        for name in "pool parts rows row_count events event position payload joined joined_bytes joined_used".split()
+        for name in "pool parts rows row_count events event position payload joined joined_bytes joined_used raw_listeners".split()
     ]
 )
 _PART_BYTES = PART.itemsize
@@ -50,19 +50,33 @@ def make_rows(core_address, pass_address):
     core = core_at(core_address)
     now = pass_at(pass_address)
     now.row_count = now.joined_used = 0
-    while now.event < now.events and now.row_count < ROWS:
-        i = now.event
-        kind, slot = event_kind(core, i), event_slot(core, i)
+    goes_on = True
+    while goes_on and now.event < now.events and now.row_count < ROWS:
+        slot = event_slot(core, now.event)
         part = part_at(now.parts + _PART_BYTES * slot)
-        if kind != READ:
-            if kind == CLOSED or kind == ACCEPT:
-                drop_residue(pool_at(now.pool), part)
-            add_row(now, kind, slot, event_a(core, i), event_b(core, i))
-        elif part.residue_complete != _ENDED and not split(core, now, part, slot, event_a(core, i), event_b(core, i)):
-            break
-        now.event += 1
-        now.position = 0
+        try:
+            goes_on = take_event(core, now, part, slot)
+        except Exception:
+            report()
+            end_stream(now, part, slot, 1)
+        if goes_on:
+            now.event += 1
+            now.position = 0
     return now.row_count
+
+
+def take_event(core, now, part, slot):
+    """Rows of the event at hand: False if a table is full before all are there."""
+    i = now.event
+    kind = event_kind(core, i)
+    if kind == READ and part.residue_complete != _RAW:
+        return part.residue_complete == _ENDED or split(core, now, part, slot, event_a(core, i), event_b(core, i))
+    if kind == CLOSED or kind == ACCEPT:
+        drop_residue(pool_at(now.pool), part)
+    if kind == ACCEPT and now.raw_listeners >> event_a(core, i) & 1:
+        part.residue_complete = _RAW
+    add_row(now, kind, slot, event_a(core, i), event_b(core, i))
+    return True
 
 
 def split(core, now, part, slot, start, end):
@@ -76,10 +90,7 @@ def split(core, now, part, slot, start, end):
         if consumed == PARTIAL:
             return True
         if consumed == BAD:
-            pool.bad += 1
-            drop_residue(pool, part)
-            part.residue_complete = _ENDED
-            add_row(now, BAD_REQUEST, slot, 0, 0)
+            end_stream(now, part, slot, 0)
             return True
         now.position += fresh
         first, last = body_range(columns, consumed)
@@ -92,6 +103,16 @@ def split(core, now, part, slot, start, end):
             drop_residue(pool, part)
         pool.requests += 1
     return True
+
+
+@inner
+def end_stream(now, part, slot, raised):
+    """Nothing more is taken of a connection whose stream is BAD, or whose codec has raised an exception."""
+    pool = pool_at(now.pool)
+    pool.bad += 1 - raised
+    drop_residue(pool, part)
+    part.residue_complete = _ENDED
+    add_row(now, BAD_REQUEST, slot, raised, 0)
 
 
 @inner
@@ -118,8 +139,7 @@ def add_row(now, kind, slot, a, b):
 
 def codec_unit(codec: Codec) -> BoundUnit:
     """`make_rows` for a codec."""
-    parser = request_parser(codec)
-    names = {"split": bound(split, next_request=parser)}
+    names = {"take_event": bound(take_event, split=bound(split, next_request=request_parser(codec)))}
     made = FunctionType(make_rows.__code__, {**make_rows.__globals__, **names}, make_rows.__name__)
     return BoundUnit(f"codec-{type(codec).__name__}", made, facts(codec.make_parse(), codec.columns, codec.most_bytes))
 
@@ -149,9 +169,9 @@ class RequestBatch:
         now.parts, now.rows, now.joined = (a.ctypes.data for a in (self._parts, self._table, self._joined))
         self._call = functools.partial(codec_unit(codec).call, core.address, self._pass.ctypes.data)
         self._now: Any = memoryview(self._pass.view(np.int64))  # type: ignore[arg-type]
-        self._events, self._event, self._position, self._payload, self._joined_used = (
+        self._events, self._event, self._position, self._payload, self._joined_used, self._raw_listeners = (
             PASS.fields[name][1] // 8  # type: ignore[index]
-            for name in ("events", "event", "position", "payload", "joined_used")
+            for name in ("events", "event", "position", "payload", "joined_used", "raw_listeners")
         )
         words: Any = memoryview(self._table.view(np.uint8)).cast("q")  # type: ignore[arg-type]
         self._columns = [words[first : first + ROWS] for first in range(0, 4 * ROWS, ROWS)]
@@ -167,6 +187,14 @@ class RequestBatch:
             used = now[self._joined_used]
             blob = payload + self._joined_view[:used] if used else payload
             yield zip(*(column[:count].tolist() for column in self._columns), strict=True), blob
+
+    def pass_raw(self, slot: int) -> None:
+        """A connection that is asked for beside the handler: its bytes are given as they come."""
+        self._parts[slot].residue_complete = _RAW
+
+    def pass_raw_of(self, listener: int) -> None:
+        """The same for the connections of a listener beside the handler."""
+        self._now[self._raw_listeners] |= -(1 << 63) if listener == 63 else 1 << listener
 
     @property
     def counters(self) -> dict[str, int]:

@@ -5,18 +5,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from mpserve.dataplane.jit import inner
+from mpserve.dataplane.jit import JIT, inner
 from mpserve.dataplane.memory import copy, set_native64
 from mpserve.framework.codec import BAD, PARTIAL, Codec
 from mpserve.framework.residues import NO_RESIDUE, bytes_address, columns_address, keep_residue
-from mpserve.framework.values import make_columns
+from mpserve.framework.values import make_columns, whole
 
 OUT_COLUMNS = 2
 parse: Any = None
+
+
+def _log_exception():
+    logging.getLogger("mpserve.worker").exception("exception in compiled code of a handler, run as plain Python")
+
+
+@inner
+def _say_nothing():
+    """Compiled code knows of an exception only that there was one."""
+
+
+report = _say_nothing if JIT else _log_exception
 
 
 def bound(function: Callable[..., Any], *, inline: bool = False, **names: Any) -> Callable[..., Any]:
@@ -33,10 +46,10 @@ def next_request(pool, row, start, end):
     if row.residue == NO_RESIDUE:
         out = make_columns(pool.out, OUT_COLUMNS)
         _clear(pool.out)
-        consumed = parse(start, 0, end - start, out)
+        consumed = whole(parse(start, 0, end - start, out))
         if consumed == PARTIAL and (end - start >= pool.most or not keep_residue(pool, row, start, end - start)):
             consumed = BAD
-        if consumed > end - start:
+        if consumed > end - start or consumed < PARTIAL:
             consumed = BAD
         return consumed, start, consumed if consumed > 0 else end - start, out
     here = bytes_address(pool, row.residue)
@@ -47,12 +60,12 @@ def next_request(pool, row, start, end):
     fresh = min(end - start, pool.most - held)
     copy(here + held, start, fresh)
     row.residue_length = held + fresh
-    consumed = parse(here, 0, held + fresh, out)
+    consumed = whole(parse(here, 0, held + fresh, out))
     if consumed > 0:
         if consumed <= held or consumed > held + fresh:  # it was unfinished before: the codec is wrong
             return BAD, here, fresh, out
         return consumed, here, consumed - held, out
-    if consumed == PARTIAL and held + fresh >= pool.most:
+    if consumed < PARTIAL or (consumed == PARTIAL and held + fresh >= pool.most):
         consumed = BAD
     return consumed, here, fresh, out
 

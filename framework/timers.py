@@ -8,6 +8,23 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+MOST_TIMEOUT_US = 1 << 50  # 35 years; no sum of it and a clock wraps
+_MOST_SECONDS = MOST_TIMEOUT_US / 1e6
+
+
+def seconds_from_now(seconds: float) -> float:
+    """Any number of seconds as one to reckon with: 0 to 35 years. Raises ValueError for what is no number."""
+    if seconds != seconds:
+        raise ValueError("nan seconds: give a number")
+    return min(max(seconds, 0.0), _MOST_SECONDS)
+
+
+def timeout_us(seconds: float) -> int:
+    """A timeout in microseconds, at least one. Raises ValueError for 0, what is less, and what is no number."""
+    if not seconds > 0:
+        raise ValueError(f"a timeout of {seconds} s: give more than 0, or None for none")
+    return max(int(min(seconds, _MOST_SECONDS) * 1e6), 1)
+
 
 class Timer:
     """A call to come; `cancel` takes it back."""

@@ -46,6 +46,28 @@ def method(kind: type, name: str, function: Callable[..., Any]) -> None:
     overload_method(kind, name, jit_options=INNER_OPTIONS)(typer)
 
 
+# ---------------------------------------------------------------- whole numbers
+
+
+@intrinsic
+def _whole_compiled(context: Any, number: Any) -> Any:
+    kind = types.unliteral(number)
+    if not isinstance(kind, types.Integer | types.Boolean):
+        raise numba.errors.TypingError(f"a whole number is wanted here, not {kind}")
+    return types.int64(kind), lambda context, builder, signature, given: context.cast(
+        builder, given[0], kind, types.int64
+    )
+
+
+def _whole_python(number: Any) -> np.int64:
+    value = operator.index(number)
+    return np.int64(value if -(1 << 63) <= value < 1 << 63 else -1)
+
+
+# An integer of any type as int64; what is too large for one becomes negative. A float is refused: if it is out of range, compiled
+# code may make anything of it.
+whole: Callable[..., Any] = _whole_compiled if JIT else _whole_python
+
 # ---------------------------------------------------------------- ranges of bytes
 
 
@@ -143,11 +165,13 @@ class Columns:
         self.address, self.count = np.int64(address), np.int64(count)
 
     def __getitem__(self, index: int) -> int:
-        return int(native64(self.address + 8 * index)) if 0 <= index < self.count else 0
+        at = whole(index)
+        return int(native64(self.address + 8 * at)) if 0 <= at < self.count else 0
 
     def __setitem__(self, index: int, value: int) -> None:
-        if 0 <= index < self.count:
-            set_native64(self.address + 8 * index, value)
+        at = whole(index)
+        if 0 <= at < self.count:
+            set_native64(self.address + 8 * at, value)
 
 
 class ColumnsType(types.Type):
@@ -174,7 +198,12 @@ make_attribute_wrapper(ColumnsType, "count", "count")
 def _column(columns, index):
     if not isinstance(columns, ColumnsType):
         return None
-    return lambda columns, index: native64(columns.address + 8 * index) if 0 <= index < columns.count else 0
+
+    def load(columns, index):
+        at = whole(index)
+        return native64(columns.address + 8 * at) if 0 <= at < columns.count else 0
+
+    return load
 
 
 @overload(operator.setitem, jit_options=INNER_OPTIONS)
@@ -183,8 +212,9 @@ def _set_column(columns, index, value):
         return None
 
     def store(columns, index, value):
-        if 0 <= index < columns.count:
-            set_native64(columns.address + 8 * index, value)
+        at = whole(index)
+        if 0 <= at < columns.count:
+            set_native64(columns.address + 8 * at, value)
 
     return store
 

@@ -1,5 +1,7 @@
 """What can be done with a range of bytes (`View`) in compiled handlers and codecs. Every access is within the range.
 
+Offsets are made int64 first, whatever whole number the handler gives, and compared without a sum that could wrap.
+
 Reading outside gives -1 or nothing, writing outside writes nothing and gives -1, which the next `put` and `commit` pass on: so
 a reply is put together without a test at each step.
 """
@@ -12,7 +14,7 @@ from typing import Any
 from mpserve.dataplane.jit import JIT, inner
 from mpserve.dataplane.memory import copy, load8, native64, store8
 from mpserve.framework.codec import NOT_A_NUMBER
-from mpserve.framework.values import View, ViewType, make_view, method, view_of
+from mpserve.framework.values import View, ViewType, make_view, method, view_of, whole
 
 _MOST_DIGITS = 18
 _ONES, _HIGHS = 0x0101010101010101, -0x7F7F7F7F7F7F7F80  # every byte's lowest and highest bit, as int64
@@ -21,17 +23,18 @@ _ONES, _HIGHS = 0x0101010101010101, -0x7F7F7F7F7F7F7F80  # every byte's lowest a
 @inner
 def byte_at(view, index):
     """The byte at an index, 0 to 255; -1 outside."""
-    if 0 <= index < view.length:
-        return load8(view.address + index)
+    at = whole(index)
+    if 0 <= at < view.length:
+        return load8(view.address + at)
     return -1
 
 
 @inner
 def part(view, start, end):
     """The bytes from `start` to before `end`, as far as there are any."""
-    start = min(max(start, 0), view.length)
-    end = min(max(end, start), view.length)
-    return make_view(view.address + start, end - start)
+    first = min(max(whole(start), 0), view.length)
+    last = min(max(whole(end), first), view.length)
+    return make_view(view.address + first, last - first)
 
 
 @inner
@@ -54,7 +57,7 @@ def find_in(address, start, end, byte):
 @inner
 def find(view, byte, start=0):
     """The first place of a byte (0 to 255) at or behind `start`; -1 if it is not there."""
-    return find_in(view.address, max(start, 0), view.length, byte)
+    return find_in(view.address, min(max(whole(start), 0), view.length), view.length, whole(byte))
 
 
 @inner
@@ -82,8 +85,8 @@ def _are_same(a, b, length):
 @inner
 def parse_int(view, start=0, end=NOT_A_NUMBER):
     """The decimal number in [start, end), a minus sign before it or not; NOT_A_NUMBER for anything else, or more than 18 digits."""
-    last = view.length if end == NOT_A_NUMBER else min(end, view.length)
-    at = max(start, 0)
+    last = view.length if end == NOT_A_NUMBER else min(whole(end), view.length)
+    at = max(whole(start), 0)
     negative = byte_at(view, at) == 45 and at < last
     if negative:
         at += 1
@@ -102,53 +105,66 @@ def parse_int(view, start=0, end=NOT_A_NUMBER):
 @inner
 def put(view, offset, data):
     """Copy data or a constant to `offset`; the offset behind it, -1 if it does not fit."""
-    given = view_of(data)
-    if offset < 0 or offset + given.length > view.length:
+    given, at = view_of(data), whole(offset)
+    if at < 0 or at > view.length - given.length:
         return -1
-    copy(view.address + offset, given.address, given.length)
-    return offset + given.length
+    copy(view.address + at, given.address, given.length)
+    return at + given.length
 
 
 @inner
 def put_byte(view, offset, byte):
     """Set one byte; the offset behind it, -1 outside."""
-    if offset < 0 or offset >= view.length:
+    at = whole(offset)
+    if at < 0 or at >= view.length:
         return -1
-    store8(view.address + offset, byte)
-    return offset + 1
+    store8(view.address + at, byte)
+    return at + 1
 
 
 @inner
 def put_int(view, offset, number):
     """Write a number in decimal; the offset behind it, -1 if it does not fit."""
-    digits = 1
-    rest = number
-    while rest >= 10 or rest <= -10:
-        rest = -(-rest // 10) if rest < 0 else rest // 10
-        digits += 1
-    length = digits + 1 if number < 0 else digits
-    if offset < 0 or offset + length > view.length:
+    start, rest = whole(offset), whole(number)
+    is_negative = rest < 0
+    length = _digits(rest) + is_negative
+    if start < 0 or start > view.length - length:
         return -1
-    at = view.address + offset + length
-    rest = number
-    for _ in range(digits):
+    at = view.address + start + length
+    for _ in range(length - is_negative):
         at -= 1
-        tens = -(-rest // 10) if rest < 0 else rest // 10
+        tens = _tenth(rest)
         store8(at, 48 + abs(rest - 10 * tens))
         rest = tens
-    if number < 0:
+    if is_negative:
         store8(at - 1, 45)
-    return offset + length
+    return start + length
+
+
+@inner
+def _tenth(number):
+    """Towards zero; the least int64, too, whose negative is none."""
+    return (number + 9) // 10 if number < 0 else number // 10
+
+
+@inner
+def _digits(number):
+    digits = 1
+    while number >= 10 or number <= -10:
+        number = _tenth(number)
+        digits += 1
+    return digits
 
 
 @inner
 def number(view, offset, length, big_endian):
     """The unsigned number of 1 to 8 bytes at an offset; -1 outside, and for what int64 can't hold."""
-    if offset < 0 or length < 1 or length > 8 or offset + length > view.length:
+    first, count = whole(offset), whole(length)
+    if first < 0 or count < 1 or count > 8 or first > view.length - count:
         return -1
     value = 0
-    for i in range(length):
-        value = value << 8 | load8(view.address + offset + (i if big_endian else length - 1 - i))
+    for i in range(count):
+        value = value << 8 | load8(view.address + first + (i if big_endian else count - 1 - i))
     return value if value >= 0 else -1
 
 

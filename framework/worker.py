@@ -21,13 +21,13 @@ from mpserve.framework.codec import BAD_REQUEST
 from mpserve.framework.descriptors import Descriptors
 from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
-from mpserve.framework.joint import Joint, join
-from mpserve.framework.lwsocket import CLOSING, GONE, LwSocket
+from mpserve.framework.joint import Joint, OnOver, join
+from mpserve.framework.lwsocket import CLOSING, FORGOTTEN, GONE, LwSocket
 from mpserve.framework.machines import maker_of
 from mpserve.framework.peers import Alone, Peers
 from mpserve.framework.standby import Standby
 from mpserve.framework.threads import Threads
-from mpserve.framework.timers import Timer, Timers
+from mpserve.framework.timers import Timer, Timers, seconds_from_now
 
 if TYPE_CHECKING:
     from mpserve.dataplane.layout import Core
@@ -123,7 +123,7 @@ class Worker:
         if getattr(device, "needs_looking_after", False):
             self.each_turn.append(self._look_after_device)
         self._batch = getattr(handler, "on_batch", None)
-        self._requests = machine.install(handler)
+        self.requests = machine.install(handler)  # what puts a codec before the handler, if there is one
         if self._batch is not None and type(handler).on_data is not Handler.on_data:
             raise SetupError(f"{type(handler).__name__} defines both on_data and on_batch: keep one of them")
 
@@ -239,8 +239,8 @@ class Worker:
     def close(self) -> None:
         """Give the core's memory back; `run` has returned."""
         self.machine.uninstall(self.handler)
-        if self._requests is not None:
-            self._requests.close()
+        if self.requests is not None:
+            self.requests.close()
         if self.faulty_wire is not None:
             self.log.info("the faulty wire: %s", self.faulty_wire)
         for joint in list(self._joints):
@@ -314,12 +314,12 @@ class Worker:
         channel = self.channel
         blob = channel.payload()
         dispatch = self._dispatch_rows if self._batch is None else self._dispatch_batch
-        if self._requests is None:
+        if self.requests is None:
             rows = channel.events(count)
             while not dispatch(rows, blob):
                 pass
             return
-        for rows, joined in self._requests.passes(count, blob):
+        for rows, joined in self.requests.passes(count, blob):
             while not dispatch(rows, joined):
                 pass
 
@@ -403,7 +403,7 @@ class Worker:
         if sock is None:
             return
         if kind == BAD_REQUEST:
-            sock.close()
+            self._end_stream(sock, bool(a))
         elif kind == WRITABLE:
             if sock._drained():
                 handler.on_writable(sock)
@@ -413,6 +413,17 @@ class Worker:
         elif sock._state != CLOSING:
             sock._eof |= kind == EOF
             (handler.on_eof if kind == EOF else handler.on_timeout)(sock)
+
+    def _end_stream(self, sock: LwSocket, codec_raised: bool) -> None:
+        """A stream that is none of the codec's, or at which the codec itself has failed."""
+        if not codec_raised:
+            sock.close()
+            return
+        self.handler_errors += 1
+        self.log.error(
+            "%s: exception in its codec: run it with NUMBA_DISABLE_JIT=1 to see it", type(self.handler).__name__
+        )
+        sock.abort()
 
     def _make_socket(self, slot: int, handle: int) -> LwSocket:
         if self._spare:
@@ -437,6 +448,8 @@ class Worker:
         sock.cookie = None
         if sys.getrefcount(sock) == 2 and len(self._spare) < 4096:
             self._spare.append(sock)
+        else:
+            sock._state = FORGOTTEN
 
     def _abort_after_error(self, where: str, sock: LwSocket | None) -> None:
         self._log_error(where)
@@ -458,19 +471,20 @@ class Worker:
         else:
             joint.let_go()
 
-    def join(self, sock: LwSocket, unread: bytes) -> socket.socket:
-        """A regular socket for a connection, which gets no more callbacks but `on_close`."""
+    def join(self, sock: LwSocket, unread: bytes = b"", on_over: OnOver | None = None) -> socket.socket:
+        """A regular socket for a connection, which gets no more callbacks but `on_close`, or `on_over` in its place."""
         slot = sock._slot
         if slot in self.endpoints:
             raise Closed("the connection was given to a regular socket before")
-        joint, regular = join(self, sock, self._joints)
+        if self.requests is not None and on_over is None:
+            raise ValueError("what a codec has cut can't be given to a regular socket: leave the codec out")
+        joint, regular = join(self, sock, self._joints, on_over or self._joined_is_over)
         self._sockets[slot], self.endpoints[slot] = None, joint
         joint.begin(unread)
         return regular
 
-    def closed(self, sock: LwSocket, reason: Reason) -> None:
-        """The connection of a regular socket is over."""
-        del self.endpoints[sock._slot]
+    def _joined_is_over(self, sock: LwSocket, reason: Reason) -> None:
+        """The connection of a regular socket that the handler asked for is no more."""
         self._sockets[sock._slot] = sock
         self._closed(sock._slot, reason)
 
@@ -520,7 +534,7 @@ class Worker:
     @property
     def counted(self) -> dict[str, int]:
         """What this process has counted in places of its own."""
-        requests = self._requests.counters if self._requests is not None else {}
+        requests = self.requests.counters if self.requests is not None else {}
         if self.handler.is_compiled:
             compiled: Any = self.handler
             self.handler_errors, requests = compiled.errors, compiled.counters
@@ -543,8 +557,8 @@ class Worker:
         return sock
 
     def call_later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Timer:
-        """Call a function on this worker's thread after so many seconds."""
-        timer = self._timers.add(self.now + seconds, function, arguments)
+        """Call a function on this worker's thread after so many seconds; less than 0 is at once, as 0 is."""
+        timer = self._timers.add(self.now + seconds_from_now(seconds), function, arguments)
         self._next_timer = min(self._next_timer, timer.when)
         self._renew_at = -1.0
         return timer
@@ -561,7 +575,7 @@ class Worker:
         8 MiB wait for it; that is counted. Called on this worker's thread; `on_message` is never called from within.
         Raises ValueError for a core without a worker, and for more than 1 MiB.
         """
-        return self.peers.post(self, core, bytes(data))
+        return self.peers.post(self, core, bytes(memoryview(data)))
 
     def add_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Have a function called on this worker's thread, by this thread, behind the callbacks."""

@@ -12,6 +12,7 @@ from mpserve.framework.aio.loop import Loop, VirtualLoop
 from mpserve.framework.aio.transport import LwTransport, Pending
 from mpserve.framework.aio.worker import Connections, LoopWorker
 from mpserve.framework.handler import Handler
+from mpserve.framework.load import check_plain
 from mpserve.framework.lwsocket import LwSocket
 from mpserve.framework.worker import Worker
 
@@ -180,7 +181,8 @@ class StreamWorker(LoopWorker):
 
 
 def make_worker(handler: Handler, device: Any, *, virtual: bool = False, **settings: Any) -> Worker:
-    """The worker that a handler needs: one with an event loop for `async def handle`."""
+    """The worker that a handler needs: one with an event loop for `async def handle`. SetupError for callbacks that are none."""
+    check_plain(type(handler))
     if is_async(handler):
         return StreamWorker(handler, device, virtual=virtual, **settings)
     return Worker(handler, device, **settings)

@@ -1,5 +1,6 @@
 """What a channel refuses, and how: handles that are stale or another's, sizes, masks, commands that do not fit."""
 
+import errno
 import os
 import socket
 
@@ -7,6 +8,7 @@ import pytest
 
 import mpserve
 from mpserve.dataplane.errors import SetupError
+from mpserve.framework.endpoints import KEPT_BYTES
 
 
 def uses(channel):
@@ -98,8 +100,6 @@ def test_commands_that_do_not_fit(world):
             use(world.listener)
     with pytest.raises(OSError, match="no offset"):
         world.channel.read(handle, 1, offset=0)
-    with pytest.raises(NotImplementedError, match="not there yet"):
-        world.channel.accept(world.listener, regular=True)
 
 
 def test_cpu_masks(world):
@@ -196,3 +196,180 @@ def test_settings(world):
     for timeout in (-1, float("nan")):
         with pytest.raises(ValueError, match="a timeout of"):
             world.channel.dispatch(timeout)
+
+
+# -- after the end
+
+
+def test_a_write_behind_disconnect(world):
+    handle, peer = world.connect()
+    world.channel.disconnect(handle)
+    for data in (b"", b"x"):
+        with pytest.raises(mpserve.Closed, match="takes no more writes"):
+            world.channel.write(handle, data)
+    world.channel.disconnect(handle)
+    assert [(event.kind.name, event.result) for event in world.all(0.1)] == [("DISCONNECT", 0)] * 2
+    world.host.advance(0.1)
+    assert peer.eof and peer.recv() == b""
+
+
+def test_an_endpoint_closed_twice_before_it_is_registered(world):
+    world.channel.accept(world.listener)
+    peer = world.host.connect(7)
+    endpoint = world.one().endpoint
+    endpoint.close()
+    endpoint.close()
+    with pytest.raises(mpserve.Closed):
+        world.channel.register(endpoint)
+    world.all(0.1)
+    assert peer.eof and not peer.was_reset
+
+
+def test_a_channel_that_was_destroyed(world):
+    handle, _ = world.connect()
+    world.channel.destroy()
+    for use in uses(world.channel):
+        with pytest.raises(mpserve.Closed, match="the channel was closed"):
+            use(handle)
+    for use in (
+        lambda: world.channel.connect(("10.9.0.1", 80)),
+        lambda: world.channel.register(world.channel.listen(("", 9))),
+        lambda: world.channel.dispatch(0),
+    ):
+        with pytest.raises(mpserve.Closed, match="the channel was closed"):
+            use()
+
+
+# -- sizes
+
+
+def test_a_write_of_nothing_completes(world):
+    handle, peer = world.connect()
+    one, two = socket.socketpair()
+    with one, two:
+        for target in (handle, world.channel.register(one)):
+            world.channel.write(target, b"")
+            world.channel.writev(target, [])
+            assert [(event.handle, event.result) for event in world.all(0.1)] == [(target, 0)] * 2
+    assert peer.recv() == b"" and not peer.eof
+
+
+def test_a_huge_write_waits_beside_the_send_buffer_and_fails_with_its_connection(world):
+    handle, peer = world.connect(window=0)
+    other, reader = world.connect("other")
+    world.channel.write(handle, bytes((1 << 31) + 1))
+    world.channel.write(other, b"unharmed")
+    (event,) = world.all(0.5)
+    world.host.advance(0.1)
+    assert (event.cookie, event.result) == ("other", 8) and reader.recv() == b"unharmed"
+    peer.reset()
+    event = world.one()
+    assert (event.kind, event.result) == (mpserve.Kind.WRITE, -errno.ECONNRESET)
+
+
+@pytest.mark.parametrize("number", [1.5, "7", float("inf"), [1]], ids=repr)
+def test_numbers_that_are_not_whole(world, number, tmp_path):
+    handle, peer = world.connect()
+    file = world.channel.register(os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT))
+    for use in (
+        lambda: world.channel.read(handle, number),
+        lambda: world.channel.accept(world.listener, number),
+        lambda: world.channel.dispatch(0, max_events=number),
+        lambda: mpserve.Channel(world.host.worker, batch=number),
+        lambda: world.channel.read(file, 1, offset=number),
+    ):
+        with pytest.raises(TypeError):
+            use()
+    peer.send(b"x")
+    assert world.all(0.1) == [], "nothing was asked for"
+
+
+@pytest.mark.parametrize("offset", [-1, 1 << 63, 1 << 80])
+def test_offsets_out_of_range(world, tmp_path, offset):
+    file = world.channel.register(os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT))
+    for use in (lambda: world.channel.read(file, 1, offset), lambda: world.channel.write(file, b"x", offset)):
+        with pytest.raises(ValueError, match="give 0 or more"):
+            use()
+
+
+@pytest.mark.parametrize("port", [0, -1, 65_536, 1 << 31, 1 << 80])
+def test_ports_out_of_range(world, port):
+    with pytest.raises(OSError, match="ports are 1 to 65535"):
+        world.channel.connect(("10.9.0.1", port))
+
+
+# -- who never reads
+
+
+def test_who_accepts_and_does_nothing_holds_the_peer_and_little_memory(make_world):
+    """Neither registered nor read."""
+    world = make_world(rcvbuf_bytes=65_536, rcvbuf_max_bytes=0)
+    world.channel.accept(world.listener)
+    peer = world.host.connect(7)
+    event = world.one()
+    peer.send(bytes(1_000_000))
+    world.host.advance(1.0)
+    assert event.endpoint._unread_bytes < 2 * KEPT_BYTES + 65_536 and not peer.was_reset
+    event.endpoint.close()
+    world.all(0.1)
+    assert peer.eof
+
+
+# -- callbacks
+
+
+class Beside(mpserve.Handler):
+    """A channel in a worker, whose function does what the test says with it."""
+
+    def __init__(self, react):
+        self.react, self.calls = react, 0
+
+    def on_start(self, worker):
+        self.channel = mpserve.Channel(worker, on_completions=self.on_completions)
+        self.channel.accept(self.channel.register(self.channel.listen(("", 8))), 100)
+
+    def on_data(self, sock, data):
+        sock.write(data)
+
+    def on_completions(self, channel):
+        self.calls += 1
+        return self.react(channel)
+
+
+def raise_an_error(channel):
+    raise RuntimeError("on purpose")
+
+
+def misuse(channel):
+    for event in channel.dispatch():
+        event.endpoint.close()
+        channel.register(event.endpoint)
+
+
+REACTIONS = {
+    "raises": (raise_an_error, True),
+    "misuses": (misuse, True),
+    "returns": (lambda channel: channel.dispatch(), False),
+    "never dispatches": (lambda channel: None, False),
+    "destroys": (lambda channel: channel.destroy(), False),
+}
+
+
+@pytest.mark.parametrize("reaction", REACTIONS)
+def test_what_on_completions_does_wrong_is_counted_and_hurts_nobody_else(mpserve_host, reaction):
+    react, is_fault = REACTIONS[reaction]
+    handler = Beside(react)
+    host = mpserve_host(handler)
+    host.connect(8)
+    host.connect(8)
+    good = host.connect()
+    good.send(b"still served")
+    host.settle()
+    assert handler.calls > 0 and (host.stats["handler_errors"] > 0) == is_fault
+    assert good.recv() == b"still served"
+
+
+@pytest.mark.parametrize("function", [5, "dispatch", b""], ids=repr)
+def test_on_completions_that_is_no_function(world, function):
+    with pytest.raises(TypeError, match="give a function"):
+        mpserve.Channel(world.host.worker, on_completions=function)

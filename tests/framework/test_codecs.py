@@ -161,7 +161,7 @@ def test_any_split_gives_the_same_requests(drawn: tuple[str, list[bytes], bytes,
 
 
 def residues_in_use(host: Any) -> int:
-    owner = host.handler if host.handler.is_compiled else host.worker._requests
+    owner = host.handler if host.handler.is_compiled else host.worker.requests
     pool = owner._residues.record
     return int(pool.buffer_count - pool.free_count)
 

@@ -56,6 +56,11 @@ def test_before_compiling(tmp_path: Path, body: str, said: str) -> None:
         ),
         ('    def on_data(self, conn, data):\n        conn.write("text")\n', r"bad.py, line 11: .*bytes or data"),
         (
+            "    def on_data(self, conn, data):\n        conn.reserve(len(data) / 2)\n",
+            r"line 11: .*whole number.*float64",
+        ),
+        ("    def on_data(self, conn, data):\n        data.byte_at(0.5)\n", r"line 11: .*whole number.*float64"),
+        (
             "    def on_data(self, conn, data):\n        with conn:\n            pass\n",
             r"bad.py, line 10: .*context-manager",
         ),

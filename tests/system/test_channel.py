@@ -113,6 +113,42 @@ def test_every_kind_of_endpoint(world: int, tmp_path: Path) -> None:
     assert links() == before
 
 
+REGULAR = """
+import threading
+import mpserve
+
+def serve(regular):
+    with regular, regular.makefile("rb") as lines:
+        for line in lines:
+            regular.sendall(line.upper())
+
+with mpserve.Channel(device="veth", ip="10.31.9.2/24") as channel:
+    listener = channel.register(channel.listen(("", 7)))
+    channel.accept(listener, 100, regular=True)
+    channel.flush()
+    print("ready", flush=True)
+    while True:
+        for event in channel.dispatch():
+            threading.Thread(target=serve, args=(event.endpoint,), daemon=True).start()
+"""
+
+
+def test_regular_sockets_served_by_threads(world: int) -> None:
+    process = start("-c", REGULAR)
+    data = b"".join(b"line %d\n" % number for number in range(20_000))
+    try:
+        read_until(process, "ready")
+        clients = [socket.create_connection(("10.31.9.2", 7), 30) for _ in range(3)]
+        for client in clients:
+            threading.Thread(target=send_all, args=(client, data), daemon=True).start()
+        for client in clients:
+            with client, client.makefile("rb") as replies:
+                assert replies.read() == data.upper()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_the_example(world: int) -> None:
     process = start(str(ROOT / "examples" / "megapipe_echo.py"), "--ip", "10.31.9.2/24")
     try:
