@@ -71,6 +71,9 @@ class World:
         return done.stdout.decode()
 
     def serve(self, *words: str, program: list[str] = MPSERVE) -> "Served":
+        """On one core: what several workers do is tested elsewhere."""
+        if program == MPSERVE and "--cores" not in words:
+            words = (*words, "--cores", str(min(os.sched_getaffinity(0))))
         self.servers.append(Served(self.command(*program, *words), self.folder))
         return self.servers[-1]
 
