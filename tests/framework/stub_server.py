@@ -17,6 +17,6 @@ if __name__ == "__main__":
     server.Server.program = (str(Path(__file__).with_name("stub_worker.py")),)
     words = dict(word.split("=") for word in sys.argv[2:])
     supervisor.QUICK_SECONDS = float(words.get("quick", "2"))
-    DRIVERS["ring"] = dataclasses.replace(DRIVERS["ring"], max_queues=8)
+    DRIVERS["ring"] = dataclasses.replace(DRIVERS["ring"], several="each")  # nothing is opened
     settings = {"device": "ring", "grace_seconds": 1.0, "cores": words.get("cores")}
     mpserve.run(Stub, options={"act": sys.argv[1]}, **settings)
