@@ -20,13 +20,18 @@ _OPTIONS = [
     click.option(
         "--route", "routes", metavar="NETWORK,GATEWAY", multiple=True, help="Another router's part; may be repeated."
     ),
-    click.option("--listen", metavar="[HOST]:PORT", multiple=True, help="Where to listen; may be repeated."),
+    click.option(
+        "--listen",
+        metavar="[HOST]:PORT[@CORES]",
+        multiple=True,
+        help="Where to listen, and on which of the --cores, all by default; may be repeated.",
+    ),
     click.option(
         "--set", "set_", metavar="NAME=VALUE", multiple=True, help="An option of the handler; may be repeated."
     ),
     click.option("--busy-poll/--no-busy-poll", default=None, help="Never sleep: lowest latency, a whole core."),
     click.option("--idle-spin-us", type=int, metavar="N", help="Microseconds without a frame before sleeping.  [200]"),
-    click.option("--cpu", type=int, metavar="N", help="The core to run on.  [the first one allowed]"),
+    click.option("--cores", metavar="LIST", help="A worker on each of these cores, such as 0,2-5.  [those allowed]"),
     click.option("--hugepages", type=click.Choice(["auto", "on", "off"]), help="Whether DPDK takes hugepages.  [auto]"),
     click.option("--max-connections", type=int, metavar="N", help="How many at a time.  [65536]"),
     click.option("--limit", metavar="NAME=VALUE", multiple=True, help="Another limit, such as sndbuf_bytes=65536."),
@@ -84,7 +89,7 @@ def _with_options(command: Callable[..., Any], options: list[Callable[..., Any]]
 
 
 _NAMES = (
-    "device ip gateway routes listen set_ busy_poll idle_spin_us cpu hugepages max_connections limit record impair publish "
+    "device ip gateway routes listen set_ busy_poll idle_spin_us cores hugepages max_connections limit record impair publish "
     "take_over "
     "grace_seconds slow_callback config verbose"
 ).split()

@@ -63,7 +63,25 @@ def _compare_and_swap_compiled(typing_context, address, expected, value):
     return types.int64(types.int64, types.int64, types.int64), lower
 
 
+def _fence(ordering: str):  # type: ignore[no-untyped-def]
+    """A fence between the accesses before and behind it, of this thread; plain Python's lock is one already."""
+    if not JIT:
+        return lambda: None
+
+    @intrinsic
+    def compiled_fence(typing_context):
+        def lower(context, builder, signature, arguments):
+            builder.fence(ordering)
+            return context.get_dummy_value()
+
+        return types.void(), lower
+
+    return compiled_fence
+
+
 load_acquire = _load_acquire_compiled if JIT else _load_acquire_python
 store_release = _store_release_compiled if JIT else _store_release_python
 # Puts `value` where `expected` stands; what was found there.
 compare_and_swap = _compare_and_swap_compiled if JIT else _compare_and_swap_python
+# Loads before it, and loads and stores behind it; the like for stores behind it; everything.
+fence_acquire, fence_release, fence = _fence("acquire"), _fence("release"), _fence("seq_cst")

@@ -21,10 +21,20 @@ class Driver:
     needs_root: bool = True
     unfinished_checksums: bool = False  # a local kernel peer may leave TCP checksums to an offload that never happens
     frames_above_mtu: bool = False  # a local kernel peer may hand over GSO frames of up to 64 KiB
-    secondary: bool = False  # a second process can attach to the port and move frames
     sleeps: bool = False  # there is a file descriptor to wait on while idle
+    several: str = "one"  # how several workers use it: a key of SEVERAL
     max_queues: int = 1
+    closing_hurts: bool = False  # DPDK's driver takes down at closing what the other workers still use
+    spreads: bool = False  # by default it has a worker on each core: flows keep to their queue, or are steered there
     about: str = ""
+
+
+# How several workers, a process each, use one device of a kind.
+SEVERAL = {
+    "each": "every worker opens the device by itself, on a queue of its own",
+    "shared": "one process opens it with a queue for each worker, and the workers attach to that (shared_port)",
+    "one": "one worker only",
+}
 
 
 def _options(text: str) -> frozenset[str]:
@@ -39,6 +49,8 @@ DRIVERS: dict[str, Driver] = {
         _options("driver mtu"),
         interface="made",
         sleeps=True,
+        several="each",
+        spreads=True,
         max_queues=16,
         about="a veth pair made and removed by mpserve: af_xdp on our end where BPF programs load, else af_packet",
     ),
@@ -47,9 +59,11 @@ DRIVERS: dict[str, Driver] = {
         "[NAME]",
         _options("mtu mac"),
         interface="made",
-        secondary=True,
         sleeps=True,
+        several="each",
+        spreads=True,
         max_queues=16,
+        closing_hurts=True,
         about="a tap made and removed by mpserve; one frame a system call",
     ),
     "af_packet": Driver(
@@ -60,6 +74,9 @@ DRIVERS: dict[str, Driver] = {
         unfinished_checksums=True,
         frames_above_mtu=True,
         sleeps=True,
+        several="each",
+        spreads=True,
+        max_queues=16,
         about="a packet socket on an interface that exists; the kernel sees the frames too",
     ),
     "af_xdp": Driver(
@@ -69,7 +86,10 @@ DRIVERS: dict[str, Driver] = {
         interface="given",
         unfinished_checksums=True,
         sleeps=True,
+        several="each",
+        spreads=True,
         max_queues=64,
+        closing_hurts=True,
         about="an AF_XDP socket on an interface that exists; the kernel no longer sees the frames",
     ),
     "memif": Driver(
@@ -77,6 +97,8 @@ DRIVERS: dict[str, Driver] = {
         "SOCKET",
         _options("role id rsize bsize secret"),
         needs_root=False,
+        several="shared",
+        max_queues=16,
         about="shared memory between two processes",
     ),
     "pcap": Driver(
@@ -86,10 +108,28 @@ DRIVERS: dict[str, Driver] = {
         needs_root=False,
         about="frames from a capture file, replies into another",
     ),
-    "ring": Driver("net_ring", "", needs_root=False, about="what is sent is received: for tests"),
-    "pci": Driver("", "BDF", _options("devargs"), secondary=True, about="a NIC bound to vfio-pci or uio"),
-    "vdev": Driver("", "NAME[,KEY=VALUE...]", about="any DPDK virtual device, its arguments as DPDK takes them"),
-    "kernel": Driver("", "", needs_root=False, sleeps=True, about="kernel sockets, not the stack; no DPDK"),
+    "ring": Driver(
+        "net_ring", "", needs_root=False, several="shared", max_queues=16, about="what is sent is received: for tests"
+    ),
+    "pci": Driver(
+        "", "BDF", _options("devargs"), several="shared", max_queues=64, about="a NIC bound to vfio-pci or uio"
+    ),
+    "vdev": Driver(
+        "",
+        "NAME[,KEY=VALUE...]",
+        several="shared",
+        max_queues=16,
+        about="any DPDK virtual device, its arguments as DPDK takes them",
+    ),
+    "kernel": Driver(
+        "",
+        "",
+        needs_root=False,
+        sleeps=True,
+        max_queues=1024,
+        spreads=True,
+        about="kernel sockets, not the stack; no DPDK",
+    ),
 }
 
 
@@ -118,10 +158,11 @@ class DeviceSpec:
 
 @dataclass
 class Device:
-    """An open DPDK port and one of its queues, for the process that opened it.
+    """An open DPDK port and one of its queues, for the process that opened it: `queue` is that of `rx` and `tx`, on `port_id`.
 
     `pool`, `rx`, `tx`, `alloc` and `free` are addresses: of the rte_mempool that frames to send come from, and of
-    pydpdk's burst functions. `wait_fds` become readable when a frame arrives.
+    pydpdk's burst functions. `wait_fds` become readable when a frame arrives. Where several workers
+    get flows by a hash that we know, `rss_key` is its key (40 bytes) and `rss_table` the queue by its 7 lowest bits.
     """
 
     spec: DeviceSpec
@@ -137,9 +178,22 @@ class Device:
     wait_fds: list[int]
     unfinished_checksums: bool
     description: str = ""
+    rss_key: bytes = b""
+    rss_table: bytes = b""
     few_rx_mbufs: bool = False  # frames are received into a pool of few large ones
     blocks: Any = None  # a writable buffer in a DPDK memzone, if asked for
+    _look_after: Callable[[], None] | None = field(default=None, repr=False)
     _on_close: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    @property
+    def needs_looking_after(self) -> bool:
+        return self._look_after is not None
+
+    def look_after(self) -> None:
+        """To be called every 50 ms or so, by whoever receives: a worker at a memif that others share learns so that the peer
+        has gone, or has come, and maps its memory."""
+        if self._look_after is not None:
+            self._look_after()
 
     def close(self) -> None:
         """Stop and close the port, clean the EAL up, remove what opening made. Twice is once."""
@@ -160,15 +214,28 @@ def parse_device(text: str) -> DeviceSpec:
 
 
 def open_device(
-    spec: DeviceSpec, *, queue: int = 0, file_prefix: str = "mpserve", hugepages: str = "auto", block_bytes: int = 0
+    spec: DeviceSpec,
+    *,
+    queue: int = 0,
+    queues: int = 1,
+    file_prefix: str = "mpserve",
+    hugepages: str = "auto",
+    block_bytes: int = 0,
 ) -> Device:
     """Open the DPDK port of `spec` in this process, started, with one receive and one transmit queue. Kernel sockets are none.
 
-    `queue` is the queue of the kernel interface or NIC that this worker owns; `hugepages` is auto, on or off;
+    This is worker `queue` of `queues` workers, each a process that opens the device. `hugepages` is auto, on or off;
     `block_bytes` of DPDK memory are set aside as `Device.blocks`. Raises DeviceError with one line that says what to type.
+
+    A device that workers share (`several` in DRIVERS) was opened before by `shared_port.open_shared_port`, which was told
+    the same `file_prefix` and `block_bytes`; this process attaches to it.
     """
+    if queues > 1 and spec.driver.several == "shared":
+        from mpserve.dataplane import device_attach
+
+        return device_attach.attach(spec, queue, queues, file_prefix, block_bytes)
     from mpserve.dataplane import device_port
 
     return device_port.open_port(
-        spec, queue=queue, file_prefix=file_prefix, hugepages=hugepages, block_bytes=block_bytes
+        spec, queue=queue, queues=queues, file_prefix=file_prefix, hugepages=hugepages, block_bytes=block_bytes
     )

@@ -48,9 +48,9 @@ def pools(spec: DeviceSpec) -> Pools:
     return Pools(16383 if spec.kind in ("af_xdp", "memif", "pci", "vdev") else 8191)
 
 
-def memory_mb(spec: DeviceSpec, block_bytes: int = 0) -> int:
-    """MiB of one worker's EAL: its pools, the stack's blocks, rings and DPDK's own."""
-    return (pools(spec).bytes + block_bytes) // (1 << 20) + 32
+def memory_mb(spec: DeviceSpec, block_bytes: int = 0, queues: int = 1) -> int:
+    """MiB of one worker's EAL, or of one that workers share: pools, the stack's blocks, rings and DPDK's own."""
+    return queues * (pools(spec).bytes + block_bytes) // (1 << 20) + 32
 
 
 def eal_arguments(
@@ -61,14 +61,35 @@ def eal_arguments(
     `memory` is in MiB, what the device alone needs by default.
     `--in-memory` takes hugepages without a mounted hugetlbfs; without hugepages DPDK allows `--no-shconf` only.
     """
-    arguments = [f"--lcores={lcores}", "-m", str(memory or memory_mb(spec)), "--no-telemetry", "--log-level=warning"]
-    arguments += ["--in-memory"] if hugepages else ["--no-huge", "--no-shconf"]
-    arguments += ["--file-prefix", file_prefix]
-    if spec.kind == "pci":
-        devargs = spec.options.get("devargs", "").replace(";", ",")
-        return [*arguments, "-a", spec.name + ("," + devargs if devargs else "")]
-    arguments.append("--no-pci")
-    return [*arguments, "--vdev", vdev(spec, queue)]
+    alone = ["--in-memory"] if hugepages else ["--no-huge", "--no-shconf"]
+    arguments = [*_common(lcores, file_prefix), "-m", str(memory or memory_mb(spec)), *alone]
+    return [*arguments, *_bus(spec), *_vdev(spec, queue)]
+
+
+def shared_arguments(spec: DeviceSpec, *, lcores: str, file_prefix: str, memory: int) -> list[str]:
+    """EAL arguments of the process that opens a port for several: the primary. Its hugepages are files that others map."""
+    arguments = [*_common(lcores, file_prefix), "-m", str(memory), "--proc-type=primary"]
+    return [*arguments, *_bus(spec), *_vdev(spec, 0)]
+
+
+def attaching_arguments(spec: DeviceSpec, *, lcores: str, file_prefix: str) -> list[str]:
+    """EAL arguments of a worker that attaches: a secondary, which hears of virtual devices from its primary."""
+    return [*_common(lcores, file_prefix), "--proc-type=secondary", *_bus(spec)]
+
+
+def _common(lcores: str, file_prefix: str) -> list[str]:
+    return [f"--lcores={lcores}", "--no-telemetry", "--log-level=warning", "--file-prefix", file_prefix]
+
+
+def _bus(spec: DeviceSpec) -> list[str]:
+    if spec.kind != "pci":
+        return ["--no-pci"]
+    devargs = spec.options.get("devargs", "").replace(";", ",")
+    return ["-a", spec.name + ("," + devargs if devargs else "")]
+
+
+def _vdev(spec: DeviceSpec, queue: int) -> list[str]:
+    return [] if spec.kind == "pci" else ["--vdev", vdev(spec, queue)]
 
 
 def vdev(spec: DeviceSpec, queue: int) -> str:

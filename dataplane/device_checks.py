@@ -114,13 +114,46 @@ def _kernel_addresses() -> list[tuple[str, str, int]]:
     ]
 
 
-def check_memory(spec: DeviceSpec, needed_mb: int) -> None:
+def check_memory(spec: DeviceSpec, needed_mb: int, workers: int = 1) -> None:
     """`needed_mb`: what the pools of one worker take."""
     available_mb = _available_mb()
-    if available_mb < needed_mb:
+    if available_mb < needed_mb * workers:
+        several = f", of which there are {workers}," if workers > 1 else ""
+        instead = ", or type fewer --cores" if available_mb >= needed_mb and workers > 1 else ""
         raise DeviceError(
-            f"--device {spec} needs {needed_mb} MiB of memory a worker and {available_mb} MiB are available: free some"
+            f"--device {spec} needs {needed_mb} MiB of memory a worker{several} and {available_mb} MiB are available: "
+            f"free some{instead}"
         )
+
+
+def check_shared_hugepages(spec: DeviceSpec, needed_mb: int) -> None:
+    """Processes share DPDK's memory through files in a mounted hugetlbfs."""
+    with open("/proc/mounts") as file:
+        mounted = any(line.split()[2] == "hugetlbfs" for line in file)
+    if not mounted:
+        raise DeviceError(
+            f"--device {spec} with several workers needs hugepages that they can share: "
+            "type mkdir -p /dev/hugepages && mount -t hugetlbfs none /dev/hugepages"
+        )
+    free_mb, page_mb = free_hugepages_mb()
+    if free_mb < needed_mb:
+        raise DeviceError(
+            f"--device {spec} with several workers needs {needed_mb} MiB of hugepages and {free_mb} MiB are free: "
+            f"type sysctl vm.nr_hugepages={_reserved_hugepages() + -(-(needed_mb - free_mb) // max(page_mb, 1))}"
+        )
+
+
+def free_hugepages_mb() -> tuple[int, int]:
+    """MiB free in hugepages of the default size, and MiB of one."""
+    with open("/proc/meminfo") as file:
+        fields = {line.split(":")[0]: int(line.split()[1]) for line in file}
+    size = fields.get("Hugepagesize", 0) // 1024
+    return fields.get("HugePages_Free", 0) * size, size
+
+
+def _reserved_hugepages() -> int:
+    with open("/proc/sys/vm/nr_hugepages") as file:
+        return int(file.read())
 
 
 def _available_mb() -> int:
@@ -162,7 +195,7 @@ def check_queues(spec: DeviceSpec, queues: int) -> None:
     if queues > most:
         raise DeviceError(
             f"--device {spec} serves {most} worker{'s' * (most > 1)}, not {queues}: "
-            f"type --workers {most} or take --device veth"
+            f"name {most} of the cores with --cores, or take --device veth"
         )
 
 
@@ -172,5 +205,6 @@ def check_queue_count(spec: DeviceSpec, queues: int) -> None:
     if there != queues:
         raise DeviceError(
             f"--device {spec}: {spec.name} has {there} receive queues and {queues} would be served: "
-            f"type ethtool -L {spec.name} combined {queues} (a veth: rx {queues} tx {queues})"
+            f"type ethtool -L {spec.name} combined {queues} (a veth: rx {queues} tx {queues}), "
+            f"or name {there} of the cores with --cores"
         )

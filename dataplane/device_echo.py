@@ -2,15 +2,19 @@
 
 Shows that a device moves frames, and that its descriptor wakes a sleeper, without a stack or compiled code. Prints
 `ready INTERFACE MAC`, then on SIGTERM, Ctrl-C or after --frames N what it saw. With --send N it also sends N frames.
+
+With --made the interface is there already (`links.make_link`), and several processes may open it: --queue I --queues N.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import select
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from mpserve.dataplane.device import Device, open_device, parse_device
@@ -50,7 +54,7 @@ class FrameEcho:
         return count
 
     def _turn_round(self, mbuf: int) -> bool:
-        """Swap the addresses. What is too large to send is freed."""
+        """Swap the addresses, of a UDP datagram also those inside. What is too large to send is freed."""
         length = self.lib.pydpdk_mbuf_pkt_len(mbuf)
         self.largest = max(self.largest, length)
         if length > self.device.mtu + 14:
@@ -58,7 +62,15 @@ class FrameEcho:
             return False
         header = self._data(mbuf, 14)
         header[0:12] = header[6:12] + self.device.mac
+        if length >= 42 and header[12:14] == b"\x08\x00":
+            self._turn_datagram_round(mbuf)
         return True
+
+    def _turn_datagram_round(self, mbuf: int) -> None:
+        """A kernel's UDP socket gets its reply. Swapping leaves both checksums right."""
+        frame = self._data(mbuf, 42)
+        if frame[14:15] == b"\x45" and frame[23:24] == b"\x11":
+            frame[26:38] = frame[30:34] + frame[26:30] + frame[36:38] + frame[34:36]
 
     def _send(self, mbufs: list[int]) -> None:
         for index, mbuf in enumerate(mbufs):
@@ -90,6 +102,7 @@ class FrameEcho:
 
     def sleep(self) -> None:
         """Until a frame arrives or a tenth of a second passed; a nap where the device has no descriptor."""
+        self.device.look_after()
         if not self.device.wait_fds:
             time.sleep(NAP_SECONDS)
         elif self.poll.poll(100):
@@ -111,6 +124,19 @@ def _echo(link: Link, device: Device, frames: int, send: int) -> None:
     print(f"frames={echo.frames} largest={echo.largest} woken={echo.woken}", flush=True)
 
 
+@contextlib.contextmanager
+def _opened(chosen: argparse.Namespace) -> Iterator[tuple[Link, Device]]:
+    ip, _, length = chosen.ip.partition("/")
+    spec = parse_device(chosen.device)
+    made = Link(spec) if chosen.made else None
+    with made or make_link(spec, ip=ip, prefix_length=int(length), take_over=chosen.take_over) as link:
+        device = open_device(link.spec, queue=chosen.queue, queues=chosen.queues, file_prefix=chosen.file_prefix)
+        try:
+            yield link, device
+        finally:
+            device.close()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Open a device and echo frames.")
     parser.add_argument("device")
@@ -118,16 +144,14 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=0, help="stop after so many")
     parser.add_argument("--send", type=int, default=0, help="send so many first")
     parser.add_argument("--take-over", action="store_true")
+    parser.add_argument("--made", action="store_true", help="the interface is made, don't make or borrow it")
+    parser.add_argument("--queue", type=int, default=0)
+    parser.add_argument("--queues", type=int, default=1)
+    parser.add_argument("--file-prefix", default="mpserve")
     chosen = parser.parse_args()
-    ip, _, length = chosen.ip.partition("/")
     try:
-        spec = parse_device(chosen.device)
-        with make_link(spec, ip=ip, prefix_length=int(length), take_over=chosen.take_over) as link:
-            device = open_device(link.spec)
-            try:
-                _echo(link, device, chosen.frames, chosen.send)
-            finally:
-                device.close()
+        with _opened(chosen) as (link, device):
+            _echo(link, device, chosen.frames, chosen.send)
     except SetupError as error:
         print(error, file=sys.stderr)
         return 2

@@ -6,14 +6,15 @@ The worker's side. `device_arguments` says what each driver is told; `links` has
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from mpserve.dataplane import device_arguments, kernel_link
+from mpserve.dataplane import device_arguments, flow_hash, kernel_link, packet_filter
 from mpserve.dataplane.device import Device, DeviceSpec
-from mpserve.dataplane.device_checks import check_driver_installed
+from mpserve.dataplane.device_checks import check_driver_installed, check_queues, free_hugepages_mb
 from mpserve.dataplane.device_wait import find_wait_fds, open_descriptors
 from mpserve.dataplane.errors import DeviceError
 
@@ -24,20 +25,68 @@ DESCRIPTORS = 1024
 CACHED_MBUFS = 256
 
 
-def open_port(spec: DeviceSpec, *, queue: int, file_prefix: str, hugepages: str, block_bytes: int) -> Device:
+def open_port(
+    spec: DeviceSpec, *, queue: int, queues: int, file_prefix: str, hugepages: str, block_bytes: int
+) -> Device:
     """See `mpserve.dataplane.device.open_device`."""
     check_driver_installed(spec.driver.pmd)
+    check_queues(spec, queues)
     _check_made(spec)
-    _prepare(spec)
+    prepare(spec)
     before = open_descriptors()
-    with contextlib.ExitStack() as undo, _quiet_stderr():
+    with contextlib.ExitStack() as undo, quiet_stderr():
         memory = device_arguments.memory_mb(spec, block_bytes)
-        _init_eal(spec, queue, file_prefix, use_hugepages(memory, hugepages), memory, undo)
-        device = _start(spec, before, undo)
+        huge = use_hugepages(memory, hugepages)
+        init_eal(
+            spec,
+            lambda lcores: device_arguments.eal_arguments(
+                spec, queue=queue, lcores=lcores, file_prefix=file_prefix, hugepages=huge, memory=memory
+            ),
+        )
+        ending = _Ending(undo, orderly=queues == 1 or not spec.driver.closing_hurts)
+        device = _start(spec, before, ending)
+        if queues > 1 and spec.kind == "af_packet":
+            _take_share(device, queue, queues)
         if block_bytes:
             device.blocks = _reserve(spec, block_bytes)
-        device._on_close.append(_quietly(undo.pop_all()))
+        device._on_close.append(quietly(undo.pop_all()))
     return device
+
+
+class _Ending:
+    """How what was opened is closed. Where closing in order would take away what other workers use, nothing is closed but
+    by the end of the process."""
+
+    def __init__(self, undo: contextlib.ExitStack, orderly: bool) -> None:
+        from pydpdk import eal
+
+        self._undo, self._orderly = undo, orderly
+        undo.callback(eal.cleanup if orderly else eal.abandon)
+
+    def callback(self, close: Callable[[], None]) -> None:
+        if self._orderly:
+            self._undo.callback(close)
+
+
+def _take_share(device: Device, queue: int, queues: int) -> None:
+    """Of a packet socket that got everything so far: from now on it gets the frames of one queue."""
+    try:
+        for descriptor in device.wait_fds:
+            packet_filter.attach(descriptor, queue, queues)
+    except OSError as error:
+        raise DeviceError(f"--device {device.spec}: no filter for several workers: {error.strerror}") from error
+    device.rss_key, device.rss_table = flow_hash.KEY, bytes(flow_hash.table(queues))
+    discard_received(device)
+
+
+def discard_received(device: Device) -> None:
+    """Free what has arrived."""
+    from pydpdk.extension import ffi, lib
+
+    mbufs = ffi.new("uintptr_t[32]")
+    address = int(ffi.cast("uintptr_t", mbufs))
+    while count := lib.pydpdk_rx_burst(device.port_id, device.queue, address, 32):
+        lib.pydpdk_free_bulk(address, count)
 
 
 def _check_made(spec: DeviceSpec) -> None:
@@ -48,7 +97,7 @@ def _check_made(spec: DeviceSpec) -> None:
         raise DeviceError(f"--device {spec}: no interface {spec.name!r}; there are {', '.join(kernel_link.names())}")
 
 
-def _prepare(spec: DeviceSpec) -> None:
+def prepare(spec: DeviceSpec) -> None:
     if spec.kind == "memif":
         device_arguments.prepare_memif_socket(spec)
     if spec.kind == "pcap" and not os.access(spec.name, os.R_OK):
@@ -64,14 +113,14 @@ def _reserve(spec: DeviceSpec, size: int) -> Any:
     try:
         return Memzone.reserve("mpserve_blocks", size).buffer()
     except OSError as error:
-        raise DeviceError(f"--device {spec}: no DPDK memory for blocks ({_one_line(error)}): lower --blocks") from error
+        raise DeviceError(f"--device {spec}: no DPDK memory for blocks ({one_line(error)}): lower --blocks") from error
 
 
 def use_hugepages(needed: int, wanted: str) -> bool:
     """Whether the EAL gets hugepages: `auto` takes them if `needed` MiB are free. DeviceError if `on` finds fewer."""
     if wanted == "off":
         return False
-    free = _free_hugepages_mb()
+    free, _ = free_hugepages_mb()
     if free >= needed:
         return True
     if wanted == "on":
@@ -82,54 +131,56 @@ def use_hugepages(needed: int, wanted: str) -> bool:
     return False
 
 
-def _free_hugepages_mb() -> int:
-    with open("/proc/meminfo") as file:
-        fields = {line.split(":")[0]: int(line.split()[1]) for line in file}
-    return fields.get("HugePages_Free", 0) * fields.get("Hugepagesize", 0) // 1024
-
-
-def _init_eal(
-    spec: DeviceSpec, queue: int, file_prefix: str, hugepages: bool, memory_mb: int, undo: contextlib.ExitStack
-) -> None:
+def init_eal(spec: DeviceSpec, arguments: Callable[[str], list[str]], lcore: int = 0) -> None:
+    """`arguments` makes the EAL's from DPDK's map of lcores to CPUs: one, numbered `lcore`, on this thread's."""
     try:
         from pydpdk import eal
     except ImportError as error:
         raise DeviceError(f"--device {spec} needs DPDK: {error}") from None
-    arguments = device_arguments.eal_arguments(
-        spec, queue=queue, lcores=eal.this_thread(), file_prefix=file_prefix, hugepages=hugepages, memory=memory_mb
-    )
     try:
-        eal.init_with(arguments)
+        eal.init_with(arguments(eal.this_thread(lcore)))
     except OSError as error:
-        raise DeviceError(f"--device {spec}: DPDK does not start: {_one_line(error)}") from error
-    undo.callback(eal.cleanup)
+        raise DeviceError(f"--device {spec}: DPDK does not start: {one_line(error)}") from error
 
 
-def _one_line(error: OSError) -> str:
+def one_line(error: OSError) -> str:
     return " ".join((error.strerror or str(error)).split())
 
 
-def _start(spec: DeviceSpec, before: set[int], undo: contextlib.ExitStack) -> Device:
+def _start(spec: DeviceSpec, before: set[int], ending: _Ending) -> Device:
     from pydpdk import ports
 
     found = ports()
     if not found:
-        raise DeviceError(f"--device {spec}: DPDK finds no port there{_pci_hint(spec)}")
+        raise DeviceError(f"--device {spec}: DPDK finds no port there{pci_hint(spec)}")
     probed = open_descriptors()
     try:
-        pool = _start_port(spec, found[0], undo)
-        return _describe(spec, found[0], pool, find_wait_fds(spec, before, probed))
+        with _one_at_a_time(spec):
+            pool = _start_port(spec, found[0], ending)
+        return describe(spec, found[0], pool, find_wait_fds(spec, before, probed))
     except OSError as error:
-        raise DeviceError(f"--device {spec} does not start: {_one_line(error)}") from error
+        raise DeviceError(f"--device {spec} does not start: {one_line(error)}") from error
 
 
-def _pci_hint(spec: DeviceSpec) -> str:
+def pci_hint(spec: DeviceSpec) -> str:
     if spec.kind != "pci":
         return ""
     return f": bind it first with dpdk-devbind.py --bind=vfio-pci {spec.name}"
 
 
-def _start_port(spec: DeviceSpec, port: Port, undo: contextlib.ExitStack) -> Mempool:
+@contextlib.contextmanager
+def _one_at_a_time(spec: DeviceSpec) -> Iterator[None]:
+    """libxdp looks whether its program is on the interface and loads it if not; of two workers that do so at once, one fails.
+    The lock is on the network namespace, which leaves no file."""
+    if spec.kind != "af_xdp":
+        yield
+        return
+    with open("/proc/thread-self/ns/net") as namespace:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        yield
+
+
+def _start_port(spec: DeviceSpec, port: Port, ending: _Ending) -> Mempool:
     """Pools, one queue each way, started; the pool to send from."""
     from pydpdk import Mempool
 
@@ -139,19 +190,19 @@ def _start_port(spec: DeviceSpec, port: Port, undo: contextlib.ExitStack) -> Mem
     if sizes.large:
         room = device_arguments.LARGE_DATA_ROOM
         rx_pool = Mempool.create("mpserve_large", sizes.large, cache=0, data_room=room)
-    undo.callback(port.close)
+    ending.callback(port.close)
     port.configure()
     receive, transmit = port.adjust_descriptors(DESCRIPTORS, DESCRIPTORS)
     port.setup_rx_queue(0, rx_pool, receive)
     port.setup_tx_queue(0, transmit)
     port.start()
-    undo.callback(port.stop)
+    ending.callback(port.stop)
     if spec.kind == "af_packet" and kernel_link.is_hardware(spec.name) and "mac" in spec.options:
         port.set_promiscuous(True)  # hardware would filter another address than its own
     return pool
 
 
-def _describe(spec: DeviceSpec, port: Port, pool: Mempool, wait_fds: list[int]) -> Device:
+def describe(spec: DeviceSpec, port: Port, pool: Mempool, wait_fds: list[int]) -> Device:
     from pydpdk import symbols
 
     return Device(
@@ -172,16 +223,16 @@ def _describe(spec: DeviceSpec, port: Port, pool: Mempool, wait_fds: list[int]) 
     )
 
 
-def _quietly(undo: contextlib.ExitStack) -> Callable[[], None]:
+def quietly(undo: contextlib.ExitStack) -> Callable[[], None]:
     def close() -> None:
-        with _quiet_stderr(), undo:
+        with quiet_stderr(), undo:
             pass
 
     return close
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """libbpf and libxdp write what they try to stderr; when opening fails the error says what matters."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

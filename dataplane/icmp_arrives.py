@@ -27,7 +27,7 @@ def icmp_arrives(core, frame, ip, header, total):
     if kind == icmp.ECHO_REQUEST:
         _answer_echo(core, frame, ip, message, length)
     elif icmp.is_error(kind):
-        _error_arrives(core, message, length)
+        _error_arrives(core, frame, ip, message, length)
     else:
         counters.drop_icmp_type += 1
 
@@ -57,7 +57,7 @@ def _answer_echo(core, frame, ip, message, length):
 
 
 @compiled
-def _error_arrives(core, message, length):
+def _error_arrives(core, frame, ip, message, length):
     """Check what is quoted: the headers of a whole TCP segment that we have sent, by the look of it."""
     counters = counters_at(core.counters)
     quote, room = message + icmp.HEADER, length - icmp.HEADER
@@ -74,6 +74,7 @@ def _error_arrives(core, message, length):
         return
     seg = seg_at(core.seg)
     _fill_key(core, seg, quote, quote + header)
+    seg.frame, seg.datagram = frame, ip
     error_arrives(
         core, seg, icmp.kind(message), icmp.code(message), icmp.next_hop_mtu(message), ipv4.total_length(quote)
     )

@@ -6,23 +6,26 @@ Every length from the wire is checked here, at the door: what lies behind is han
 from mpserve.dataplane.fragments import fragment_arrives
 from mpserve.dataplane.icmp_arrives import icmp_arrives
 from mpserve.dataplane.jit import compiled, unit
-from mpserve.dataplane.layout import SCRATCH_BYTES, core_at, counters_at, seg_at
+from mpserve.dataplane.layout import BURST, SCRATCH_BYTES, core_at, counters_at, seg_at
 from mpserve.dataplane.mbuf import checksum_is_good, data_address, frame_length, gather, segments
 from mpserve.dataplane.memory import call2, native64
 from mpserve.dataplane.neighbor import arp_arrives
 from mpserve.dataplane.recorder import record_frame
+from mpserve.dataplane.steering import ARP, oldest_from, record_kind, share_arp, take_off
 from mpserve.dataplane.tcp.arrives import segment_arrives
 from mpserve.dataplane.tcp.connection import owe_unresolved
 from mpserve.dataplane.tcp.options import parse_options
 from mpserve.dataplane.tcp.table import flow_hash
-from mpserve.dataplane.wire import ethernet, ip_options, ipv4, tcp
+from mpserve.dataplane.wire import arp, ethernet, ip_options, ipv4, tcp
 from mpserve.dataplane.wire.checksum import fold, pseudo_sum, sum_bytes
 
 
 @unit("ingress")
 def ingress(core_address, count):
-    """Take in the `count` mbufs at core.rx_pkts, and give them back to the device."""
+    """Take in the `count` mbufs at core.rx_pkts, and give them back to the device; without any, what other cores steered here."""
     core = core_at(core_address)
+    if count == 0:
+        return _take_steered(core)
     counters = counters_at(core.counters)
     for i in range(count):
         mbuf = native64(core.rx_pkts + 8 * i)
@@ -43,6 +46,35 @@ def ingress(core_address, count):
 
 
 @compiled
+def _take_steered(core):
+    """A burst of what the other members sent, in turn; how many frames."""
+    core.steered = 1
+    count = 0
+    for member in range(core.members):
+        while member != core.member and count < BURST:
+            record = oldest_from(core, member)
+            if record == 0:
+                break
+            _steered_arrives(core, record + 8, record_kind(record))
+            take_off(core, member, record)
+            count += 1
+    core.steered = 0
+    counters_at(core.counters).steered_in += count
+    return count
+
+
+@compiled
+def _steered_arrives(core, frame, kind):
+    """What another core has checked up to the header of the protocol above."""
+    packet = frame + ethernet.HEADER
+    if kind == ARP:
+        arp_arrives(core, frame, ethernet.HEADER + arp.LENGTH, core.now)
+        owe_unresolved(core)
+    else:
+        datagram_arrives(core, frame, packet, ipv4.header_length(packet), ipv4.total_length(packet), True)
+
+
+@compiled
 def frame_arrives(core, frame, length, checksum_good):
     counters = counters_at(core.counters)
     if length < ethernet.HEADER:
@@ -59,7 +91,8 @@ def frame_arrives(core, frame, length, checksum_good):
     if kind == ethernet.TYPE_IPV4:
         ipv4_arrives(core, frame, length, checksum_good)
     elif kind == ethernet.TYPE_ARP:
-        arp_arrives(core, frame, length, core.now)
+        if arp_arrives(core, frame, length, core.now):
+            share_arp(core, frame)
         owe_unresolved(core)
     else:
         counters.drop_ethertype += 1
@@ -180,6 +213,8 @@ def _fill_segment(core, seg, frame, ip, segment, length, offset):
     seg.ts_ok = 0
     seg.sack_count = 0
     seg.mac = ethernet.source(frame)
+    seg.frame = frame
+    seg.datagram = ip
 
 
 @compiled

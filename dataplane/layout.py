@@ -17,10 +17,10 @@ import numpy as np
 from mpserve.dataplane.completions import NEVER as NEVER
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.ip_records import DATAGRAM, DATAGRAM_BYTES, DATAGRAMS, FRAGMENT, FRAGMENTS, ROUTE, ROUTES
+from mpserve.dataplane.limits import BLOCK_BYTES as BLOCK_BYTES
 from mpserve.dataplane.limits import BURST, DEFAULTS, EVENT_ROWS, Limits
 from mpserve.dataplane.memory import allocate, record_at, register, table_of, unregister, words_of
 
-BLOCK_BYTES = 2048
 NO_BLOCK = -1
 WHEEL_BUCKETS = 4096
 LINE_BYTES = 64
@@ -245,6 +245,8 @@ SEG = _record(  # the segment at hand; plain int64 so that arithmetic is
     ("sacks", "i8"),  # address of the SACK option's blocks
     ("sack_count", "i8"),
     ("mac", "i8"),  # the frame's source
+    ("frame", "i8"),  # address of its Ethernet header, and ...
+    ("datagram", "i8"),  # ... of its IPv4 header, which may stand elsewhere
 )
 
 CONTROL = _record(  # a frame owed that belongs to no TCB
@@ -290,7 +292,9 @@ COUNTER_NAMES = (
     "challenge_acks challenge_acks_held drop_ack_too_old acks_delayed out_of_order retransmits fast_retransmits timeouts "
     "sacks_received sacks_sent sacks_refused dsacks_received reordering_waits tail_loss_probes "
     "zero_window_probes keepalive_probes time_wait_evicted "
-    "slow_readers stale_commands recorded_lost accept_events read_events bytes_read bytes_written"
+    "slow_readers stale_commands recorded_lost accept_events read_events bytes_read bytes_written "
+    # between cores
+    "steered_out steered_in steered_new steered_arp drop_steer_full wakes_sent"
 ).split()
 COUNTERS = np.dtype([(name, "i8") for name in COUNTER_NAMES])
 
@@ -328,12 +332,14 @@ CORE = np.dtype(
             "events event_count command_table command_count command_base arena arena_used arena_bytes "
             # device bursts and the recorder
             "rx_pkts tx_pkts tx_count tx_rows spare_pkts spare_count record record_bytes record_head record_tail "
+            # other cores: the segment shared with them, our number there, whether the frame at hand came from one
+            "switchboard member members steered write "
         ).split()
     ]
 )
 
 core_at, seg_at, counters_at = record_at(CORE), record_at(SEG), record_at(COUNTERS)
-key_at, tcb_record_at = record_at(KEY), record_at(TCB)
+key_at, tcb_record_at, listener_record_at = record_at(KEY), record_at(TCB), record_at(LISTENER)
 tcb_at = table_of(CORE, TCB, "tcbs", "connections")
 conn_at = table_of(CORE, CONN, "conns", "connections")
 syn_at = table_of(CORE, SYN, "syns", "syn_count")
@@ -361,6 +367,9 @@ notify_get, notify_put = words_of(CORE, "notify", "notify_rows")
 tx_get, tx_put = words_of(CORE, "tx_pkts", "tx_rows")
 
 _WORD = np.dtype([("value", "i8")])
+FLOW_TABLES = ("flows", "syn_flows", "wait_flows")
+VERSION_LINE = 8  # words before a flow table's buckets; the last is its version (`sharing`)
+SHARED_TABLES = (*FLOW_TABLES, "conns", "syns", "time_waits", "listeners")  # what other cores look into (`steering`)
 
 
 def _power_of_two(least: int) -> int:
@@ -478,28 +487,53 @@ def make_core(
     block_data: np.ndarray | None = None,
     counters: np.ndarray | None = None,
     seed: int | None = None,
+    tables: dict[str, np.ndarray] | None = None,
 ) -> Core:
     """Lay out a core that answers for `ip`. `mac` is 6 bytes, `mtu` bytes without the Ethernet header.
 
     `block_data` (uint8, limits.blocks * 2048) and `counters` (COUNTERS, 1) may be memory from elsewhere: a DPDK memzone,
-    a shared segment. `routes` are (network, prefix length, gateway), 16 at most. `seed` fixes the boot secrets, for tests.
+    a shared segment; so may `tables`, zeroed, for SHARED_TABLES (`switchboard`). `routes` are (network, prefix length, gateway),
+    16 at most. `seed` fixes the boot secrets, for tests.
     """
     arrays: dict[str, Any] = {"core": allocate(CORE, 1)}
     core = arrays["core"][0]
+    kept: list[Any] = []
     for name, (dtype, count) in _tables(limits).items():
-        arrays[name] = allocate(dtype, count)
+        lines = VERSION_LINE if name in FLOW_TABLES else 0
+        whole = _given(tables[name], dtype) if tables and name in tables else allocate(dtype, lines + count)
+        arrays[name] = whole[lines:]
+        if lines:
+            kept.append(whole)
         core[name] = arrays[name].ctypes.data
         if name in _COUNTS:
             core[_COUNTS[name]] = count
-    kept = [allocate(np.uint8, limits.blocks * BLOCK_BYTES) if block_data is None else block_data]
-    kept.append(allocate(COUNTERS, 1) if counters is None else counters.view(np.recarray))
-    core.block_data, core.counters = (register(array) for array in kept)
-    made = Core(core, arrays["core"].ctypes.data, arrays, limits, kept[1][0], kept)
+    data = allocate(np.uint8, limits.blocks * BLOCK_BYTES) if block_data is None else block_data
+    rows = allocate(COUNTERS, 1) if counters is None else counters.view(np.recarray)
+    core.block_data, core.counters = register(data), register(rows)
+    made = Core(core, arrays["core"].ctypes.data, arrays, limits, rows[0], [*kept, data, rows])
     _fill_free_lists(made)
     _set_identity(core, mac, ip, prefix_length, mtu, seed)
     _set_routes(made, [(ip, prefix_length, None), *routes, *([("0.0.0.0", 0, gateway)] if gateway else [])])
     _set_limits(core, limits)
     return made
+
+
+def make_buckets(count: int) -> np.ndarray:
+    """Buckets of a flow table that is not a core's, for tests and measurements; its version stands before them."""
+    return allocate(np.int64, VERSION_LINE + count)[VERSION_LINE:]
+
+
+def _given(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """Memory from elsewhere as a table."""
+    table = array.view(np.dtype(dtype)).view(np.recarray)
+    register(table)
+    return table
+
+
+def table_bytes(limits: Limits, name: str) -> int:
+    """The size of a table, with the line before a flow table's buckets that holds its version."""
+    dtype, count = _tables(limits)[name]
+    return int(np.dtype(dtype).itemsize) * ((VERSION_LINE if name in FLOW_TABLES else 0) + count)
 
 
 def _fill_free_lists(core: Core) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mpserve.dataplane.errors import SetupError
 
 BURST = 32  # frames asked for at a time
+BLOCK_BYTES = 2048  # of send buffers, unread and out-of-order data
 EVENT_ROWS = 1024  # more than a batch: one burst may finish after the batch is full
 CONGESTION_CONTROLS = ("cubic", "newreno")
 FRAGMENT_POLICIES = ("reassemble", "refuse")

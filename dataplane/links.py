@@ -53,7 +53,7 @@ def make_link(
     device_checks.check_queues(spec, queues)
     remove_stale()
     if memory_mb:
-        device_checks.check_memory(spec, memory_mb)
+        device_checks.check_memory(spec, memory_mb, queues)
     match spec.kind:
         case "veth":
             return _make_veth(spec, ip, prefix_length, queues)

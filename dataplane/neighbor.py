@@ -197,7 +197,7 @@ def _is_a_station(mac):
 
 @compiled
 def arp_arrives(core, frame, length, now):
-    """RFC 826: update what we know of the sender, answer requests for our address.
+    """RFC 826: update what we know of the sender, answer requests for our address. False if nothing can be learned from it.
 
     A sender that is not known is added if it asks for us and there is a spare place; an answer to nothing adds nobody.
     """
@@ -205,11 +205,11 @@ def arp_arrives(core, frame, length, now):
     packet = frame + 14
     if length < 14 + arp.LENGTH or not arp.is_ethernet_ipv4(packet) or not _is_a_station(arp.sender_mac(packet)):
         counters.drop_arp_malformed += 1
-        return
+        return False
     sender = (core.address & ~0xFFFFFFFF) | arp.sender_address(packet)
     asks_us = arp.operation(packet) == arp.REQUEST and arp.target_address(packet) == core.address & 0xFFFFFFFF
     if sender == core.address:
-        return
+        return False
     place = find_neighbor(core, sender)
     on_link = ((sender ^ core.address) & core.prefix_mask) == 0
     if place < 0 and asks_us and on_link and _is_spare(core, sender, now):
@@ -219,3 +219,4 @@ def arp_arrives(core, frame, length, now):
     if asks_us and control.control_room(core):
         control.owe_control(core, control.ARP_REPLY, sender, core.address, arp.sender_mac(packet))
         counters.arp_replies_sent += 1
+    return True

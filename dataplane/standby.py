@@ -9,7 +9,7 @@ from mpserve.dataplane.atomics import load_acquire
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import CORE, EVENT_ROWS, core_at, counters_at
 from mpserve.dataplane.memory import call0, call1, call2
-from mpserve.dataplane.owner import STANDBY, give_back, take_if_free
+from mpserve.dataplane.sharing import STANDBY, give_back, take_if_free
 from mpserve.dataplane.turn import gather, read_clock, tsc_to_us
 
 AWAY_US = 2000

@@ -5,7 +5,8 @@ from mpserve.dataplane.delivery import deliver
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import ARENA_BYTES, BURST, CONTROL_ROWS, core_at, counters_at
 from mpserve.dataplane.memory import call0, call2, call4
-from mpserve.dataplane.owner import PYTHON, give_back, take
+from mpserve.dataplane.sharing import PYTHON, give_back, take
+from mpserve.dataplane.steering import may_sleep
 from mpserve.dataplane.tcp.backlog import complete_waiting_accepts
 from mpserve.dataplane.tcp.connection import recycle_released
 from mpserve.dataplane.wheel import TICK_SHIFT, next_deadline
@@ -41,6 +42,12 @@ def execute(core_address, command_count, flush):
         call2(core.unit_egress, core_address, core.now)
     give_back(core)
     return command_count
+
+
+@unit("doze")
+def doze(core_address, unused):
+    """Before a sleep, in a group: whether nothing came from other cores. From then on whoever sends something wakes us."""
+    return may_sleep(core_at(core_address))
 
 
 @compiled
@@ -107,17 +114,31 @@ def respond(core, core_address, command_count):
 
 
 @compiled
+def _take_burst(core, core_address, turn):
+    """Frames from the device, and in every second turn from other cores, if there are any; how many."""
+    if core.switchboard != 0 and turn == 1:
+        return call2(core.unit_ingress, core_address, 0)
+    count = call4(core.rx, core.port, core.queue, core.rx_pkts, BURST)
+    return call2(core.unit_ingress, core_address, count) if count > 0 else 0
+
+
+@compiled
 def gather(core, core_address):
     """A batch of events: frames until the device is dry or the batch full, then timers; how much happened."""
     counters_at(core.counters).turns += 1
     work = 0
     if core.accepts_waiting != 0:
         complete_waiting_accepts(core)
-    for _ in range(MOST_BURSTS):
-        count = call4(core.rx, core.port, core.queue, core.rx_pkts, BURST)
+    empty = 0
+    for i in range(MOST_BURSTS):
+        count = _take_burst(core, core_address, i & 1)
         if count == 0:
-            break
-        work += call2(core.unit_ingress, core_address, count)
+            empty += 1
+            if empty == 2 or core.switchboard == 0:
+                break
+            continue
+        empty = 0
+        work += count
         if core.event_count >= core.event_batch or core.control_count > CONTROL_ROWS - 2 * BURST:
             break
         if core.arena_used > ARENA_BYTES - ARENA_ROOM:

@@ -3,7 +3,7 @@
     mpserve run examples/chat.py:Chat --listen :7000 --set announce_every=30
     nc ADDRESS 7000
 
-One worker is one room: connections of another core are not in it.
+One worker is one room, so there is one by default: connections of another core would not be in it.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ class Guest:
 
 
 class Chat(mpserve.Handler):
+    default_workers = 1
+
     announce_every: float = 60.0
 
     def on_start(self, worker: mpserve.Worker) -> None:

@@ -2,7 +2,7 @@
 
     mpserve run examples/kv_store.py:KeyValueStore --listen :6000 --set most_keys=100000
 
-`on_batch` gets the lines of a whole turn at once. One worker is one store: another core's has its own.
+`on_batch` gets the lines of a whole turn at once. One worker is one store, so there is one by default: another core's has its own.
 """
 
 import mpserve
@@ -10,6 +10,7 @@ import mpserve
 
 class KeyValueStore(mpserve.Handler):
     codec = mpserve.Lines(max=64 * 1024)
+    default_workers = 1
 
     most_keys: int = 1_000_000
 

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from mpserve.dataplane.errors import SetupError
+from mpserve.framework.cores import allowed_cores, single_core
 from mpserve.framework.handler import Handler
 from mpserve.framework.worker import Worker
 
@@ -31,7 +32,7 @@ def open_worker(
     config: Config = make_config(settings | given)
     with contextlib.ExitStack() as stack:
         opened = _open(stack, config) if device is None or isinstance(device, str) else device
-        core = config.cpu if config.cpu is not None else min(os.sched_getaffinity(0))
+        core = single_core(config.cores, "a channel that stands alone")
         worker = Worker(
             Handler(),
             opened,
@@ -40,7 +41,7 @@ def open_worker(
             listen=[],
             gateway=config.gateway,
             routes=config.static_routes,
-            core=core,
+            core=min(allowed_cores()) if core is None else core,
             busy_poll=config.busy_poll,
             idle_spin_us=config.idle_spin_us,
             limits=config.make_limits(),
@@ -98,6 +99,7 @@ def _open(stack: contextlib.ExitStack, config: Any) -> Any:
         block_bytes=config.make_limits().blocks * BLOCK_BYTES,
     )
     stack.callback(device.close)
-    if config.cpu is not None:
-        os.sched_setaffinity(0, {config.cpu})
+    core = single_core(config.cores, "a channel that stands alone")
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     return device

@@ -108,9 +108,10 @@ class Channel:
     def register(self, endpoint: Any, cookie: Any = None, cpu_mask: int = 0) -> int:
         """A handle of an endpoint: a listener, the endpoint of an ACCEPT, a descriptor or an object with `fileno()`.
 
-        `cookie` comes with each of its completions. `cpu_mask` 0 stands for this channel's core, the only one there may be.
-        Raises ValueError for another core, a second registration and what belongs to another channel, OSError for what
-        can't be listened on, read or written, Closed for an endpoint that was closed.
+        `cookie` comes with each of its completions. `cpu_mask` has a bit for each core whose channel registers the same
+        listener, this one's among them, each of which accepts what its core gets; 0: this channel's alone. Raises
+        ValueError for a core that no worker runs on, a second registration and what belongs to another channel, OSError for
+        what can't be listened on, read or written, Closed for an endpoint that was closed.
         """
         self._require_open()
         self._check_mask(cpu_mask)
@@ -144,11 +145,14 @@ class Channel:
         return endpoint.given_back()
 
     def _check_mask(self, cpu_mask: int) -> None:
-        here = 1 << self.worker.core
-        if cpu_mask not in (0, here):
-            raise ValueError(
-                f"cpu_mask {cpu_mask:#x}: this channel serves core {self.worker.core} alone: give {here:#x}, or 0 for it"
-            )
+        """A mask is a promise: each of its cores' channels registers for itself."""
+        here, running = 1 << self.worker.core, sum(1 << core for core in self.worker.cores)
+        if cpu_mask == 0 or (cpu_mask & here and not cpu_mask & ~running):
+            return
+        wrong = "without this channel's core" if not cpu_mask & here else "with a core that no worker runs on"
+        raise ValueError(
+            f"cpu_mask {cpu_mask:#x}, {wrong}: give a part of {running:#x} with {here:#x}, or 0 for {here:#x}"
+        )
 
     def _make_regular(self, thing: Any) -> Endpoint:
         endpoint = make_regular(self, thing)
@@ -317,7 +321,7 @@ class Channel:
             before = len(self.ready)
             if not before or self._on_completions is None:
                 return
-            self.worker._guarded_call(self._on_completions, (self,))
+            self.worker.guarded_call(self._on_completions, (self,))
             if len(self.ready) >= before:
                 return  # he does not want them now
         self.worker.call_soon_threadsafe(_nothing)  # so that the worker does not sleep over what is left

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,12 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
+    def hurry(self) -> None:
+        """Take it out of the background, where it gets ready while nobody needs it: others may leave it no time there."""
+        if hasattr(os, "sched_setscheduler"):
+            with contextlib.suppress(OSError):  # it is dead, or never was there for want of CAP_SYS_NICE
+                os.sched_setscheduler(self.pid, os.SCHED_OTHER, os.sched_param(0))
+
     def why_it_died(self) -> str:
         """`SIGKILL`, or `exit status 1: ` and the last line it printed."""
         code = self.process.returncode
@@ -62,8 +69,9 @@ class Child:
 class Children:
     """Every child of one supervisor and what they say, one message at a time."""
 
-    def __init__(self, program: tuple[str, ...]) -> None:
-        self._program = program
+    def __init__(self, program: tuple[str, ...], inherited: Sequence[int] = ()) -> None:
+        """`inherited`: descriptors that every child gets."""
+        self._program, self._inherited = program, tuple(inherited)
         self._selector = selectors.DefaultSelector()
         self._messages: collections.deque[tuple[Child | None, Message]] = collections.deque()
         self._children: list[Child] = []
@@ -82,7 +90,7 @@ class Children:
             command,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(write,),
+            pass_fds=(write, *self._inherited),
             process_group=0,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )

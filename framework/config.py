@@ -7,12 +7,13 @@ import ipaddress
 import os
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpserve.dataplane.errors import SetupError
+from mpserve.framework.cores import accepting_cores, cores_text, parse_cores
 from mpserve.framework.options import convert, suggestion
 from mpserve.framework.routes import check_routes, parse_route
 
@@ -40,7 +41,7 @@ class Config:
     gateway: str | None = None
     routes: tuple[str, ...] = ()
     listen: tuple[str, ...] = (":7",)
-    cpu: int | None = None
+    cores: str | None = None
     busy_poll: bool = False
     idle_spin_us: int = 200
     hugepages: Literal["auto", "on", "off"] = "auto"
@@ -64,9 +65,15 @@ class Config:
     @property
     def listeners(self) -> list[tuple[str, int]]:
         """(address, port) of each --listen."""
-        if self.over_kernel:
-            return [parse_kernel_listen(text) for text in self.listen]
-        return [parse_listen(text, self.address) for text in self.listen]
+        return [self._parse_listen(text) for text in self.listen]
+
+    def _parse_listen(self, text: str) -> tuple[str, int]:
+        where = text.partition("@")[0]
+        return parse_kernel_listen(where) if self.over_kernel else parse_listen(where, self.address)
+
+    def listeners_on(self, core: int, cores: Sequence[int]) -> list[tuple[str, int]]:
+        """Those of the worker on a core: `:80@0-1` is for these of the server's cores, the listener's cpu_mask."""
+        return [self._parse_listen(text) for text in self.listen if core in accepting_cores(text, cores)]
 
     @property
     def over_kernel(self) -> bool:
@@ -130,6 +137,8 @@ def convert_setting(name: str, value: Any, kind: Any) -> Any:
         return tuple(f":{text}" if isinstance(text, int) else str(text) for text in texts)
     if name == "routes":
         return (value,) if isinstance(value, str) else tuple(str(text) for text in value)
+    if name == "cores":
+        return cores_text(value)
     return convert(name.replace("_", "-"), value, kind)
 
 
@@ -214,7 +223,8 @@ def _check(config: Config) -> None:
     if not 0 <= config.slow_callback <= 3600:
         raise SetupError("slow-callback is out of range: give 0 to 3600 seconds, 0 for no log of slow callbacks")
     config.impairment  # noqa: B018  # parsed by asking
-    _check_cpu(config.cpu)
+    if config.cores is not None:
+        parse_cores(config.cores)
     _check_record(config.record)
 
 
@@ -246,19 +256,6 @@ def _check_gateway(text: str | None, interface: ipaddress.IPv4Interface) -> None
         raise SetupError(f"--gateway {text} is no IPv4 address: type one in {interface.network}") from None
     if gateway not in interface.network or gateway == interface.ip:
         raise SetupError(f"--gateway {text} is not another host in {interface.network}: change it, or --ip")
-
-
-def allowed_cores() -> set[int]:
-    """The cores that this process may run on; where the system doesn't say (macOS), all there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
-
-
-def _check_cpu(cpu: int | None) -> None:
-    allowed = allowed_cores()
-    if cpu is not None and cpu not in allowed:
-        raise SetupError(f"--cpu {cpu}: this process may run on {', '.join(map(str, sorted(allowed)))}")
 
 
 def _check_record(path: str | None) -> None:

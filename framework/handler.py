@@ -24,6 +24,7 @@ class Handler:
 
     scheme: ClassVar[str] = "tcp"  # of the URL that the server prints
     default_port: ClassVar[int] = 7  # where it listens unless told otherwise
+    default_workers: ClassVar[int] = 0  # on how many cores at most unless told otherwise; 0: on all
     codec: ClassVar[Codec | None] = (
         None  # parses requests, which `on_data` and `on_batch` get in place of bytes as they come
     )

@@ -55,8 +55,11 @@ class KernelChannel:
 
     core = None  # there is no stack
 
-    def __init__(self, limits: Limits, given: frozenset[str] = frozenset()) -> None:
-        """`given`: the limits that somebody set; the kernel's own defaults stand for the others."""
+    def __init__(self, limits: Limits, given: frozenset[str] = frozenset(), *, share_ports: bool = False) -> None:
+        """`given`: the limits that somebody set; the kernel's own defaults stand for the others.
+
+        `share_ports`: other processes listen on the same ports, and the kernel spreads connections over them.
+        """
         self.words: list[int] = []
         self.payloads: list[bytes] = []
         self.put_word, self.put_payload = self.words.append, self.payloads.append
@@ -65,7 +68,7 @@ class KernelChannel:
         self.connections: list[KernelConnection | None] = [None] * limits.max_connections
         self.listeners: list[KernelListener] = []
         self.spin_us = 0.0
-        self._limits, self._given = limits, given
+        self._limits, self._given, self._share_ports = limits, given, share_ports
         self._poll = make_poll()
         self._by_fd: dict[int, KernelConnection | KernelListener] = {}
         self._free = list(range(limits.max_connections - 1, -1, -1))
@@ -97,6 +100,8 @@ class KernelChannel:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._share_ports:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._set_buffers(sock)
             sock.bind((address or "", port))
             sock.listen(self._limits.accept_queue)

@@ -22,17 +22,18 @@ LONGEST_SLEEP_US = 1_000_000
 class KernelSockets:
     """Stands where a `Device` would. `given`: the limits that were set; the kernel's defaults hold for other buffers."""
 
-    def __init__(self, given: frozenset[str] = frozenset()) -> None:
+    def __init__(self, given: frozenset[str] = frozenset(), *, share_ports: bool = False) -> None:
+        """`share_ports`: other workers listen on the same ones."""
         self.spec = self.description = DESCRIPTION
         self.wait_fds: list[int] = []
-        self._given = given
+        self._given, self._share_ports = given, share_ports
 
     def make_machine(self, limits: Limits, **settings: Any) -> KernelMachine:
         """Raises SetupError for what kernel sockets can't honour."""
         for name in ("gateway", "routes", "impairment", "record"):
             if settings.get(name):
                 raise SetupError(f"kernel sockets have no {name}: leave it out")
-        self.channel = KernelChannel(limits, self._given)
+        self.channel = KernelChannel(limits, self._given, share_ports=self._share_ports)
         self.wait_fds = [self.channel.fileno()]
         return KernelMachine(self.channel)
 
@@ -65,6 +66,18 @@ class KernelMachine:
     def sleep_until(self, now_us: int) -> int:
         """The next deadline (us), after IDLE."""
         return self.channel.next_deadline(now_us + LONGEST_SLEEP_US)
+
+    def begin_serving(self) -> None:
+        """The kernel does that as it listens."""
+
+    def begin_draining(self) -> None:
+        """Nobody steers anything here."""
+
+    def may_sleep(self) -> bool:
+        return True
+
+    def slept(self) -> None:
+        """Nobody asks."""
 
     def woken(self) -> None:
         """The channel looks before it says IDLE, in any case."""
@@ -154,6 +167,10 @@ class KernelMachine:
     def stats(self) -> dict[str, int]:
         """What is counted, by the names that the stack's counters have."""
         return dict(vars(self.counters))
+
+    def all_stats(self) -> list[dict[str, int]]:
+        """Nothing is counted in a segment."""
+        return []
 
     def close_recorder(self) -> None:
         """There is none."""

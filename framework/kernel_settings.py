@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mpserve.dataplane.errors import SetupError
@@ -34,3 +35,16 @@ def check(given: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
         if name not in HONOURED_LIMITS:
             honoured = ", ".join(HONOURED_LIMITS)
             raise SetupError(f"--device kernel has no limit {name}: the kernel has its own; there are {honoured}")
+
+
+def check_ports_are_free(listeners: Iterable[tuple[str, int]]) -> None:
+    """Several workers share their ports, and by that with any other server of the same user: SetupError if there is one."""
+    for address, port in listeners:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((address, port))
+                sock.listen()
+            except OSError as error:
+                where = f"--listen {address}:{port}"
+                raise SetupError(f"{where}: {error.strerror}: choose another port or address") from None

@@ -20,9 +20,18 @@ def own_name() -> str:
     return kernel_link.owner_mark().replace(" ", "-")
 
 
+def worker_name(index: int) -> str:
+    """The same for what one of this process's workers makes."""
+    return f"{own_name()}-{index}"
+
+
+def counters_path() -> str:
+    return f"{SHARED_MEMORY}/{own_name()}-counters"
+
+
 def make_counters() -> str:
     """A shared-memory segment for the counters; its path. The first worker gives it its size, later ones count on."""
-    path = f"{SHARED_MEMORY}/{own_name()}-counters"
+    path = counters_path()
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
     return path
 
@@ -39,10 +48,12 @@ def remove_stale() -> list[str]:
     return stale
 
 
-def remove_worker_files() -> None:
-    """DPDK's files of a worker that was killed. Its successor opens with the same name."""
-    for path in _dpdk_paths(own_name()):
-        _delete(path)
+def remove_worker_files(index: int) -> None:
+    """DPDK's files of a worker that was killed. Its successor opens with the same name; those of the others stay."""
+    name = worker_name(index)
+    for path in _dpdk_paths(name):
+        if os.path.basename(path).partition("map_")[0] == name:  # worker 1 is not worker 10
+            _delete(path)
 
 
 def _names() -> list[str]:

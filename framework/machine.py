@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
 import os
@@ -19,23 +20,29 @@ from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.faulty_wire import FaultyWire
 from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.jit import CHECKS
-from mpserve.dataplane.layout import BLOCK_BYTES, COUNTERS, NEVER, Core, make_core
+from mpserve.dataplane.layout import BLOCK_BYTES, COUNTER_NAMES, COUNTERS, NEVER, Core, make_core
 from mpserve.dataplane.limits import Limits
+from mpserve.dataplane.member_rows import ABSENT, DRAINING, SERVING
+from mpserve.dataplane.switchboard import Seat
 from mpserve.dataplane.tcp.state import CLOSED as STATE_CLOSED
+from mpserve.dataplane.turn import doze
 from mpserve.framework import socket_options, stack_options
 from mpserve.framework.compiled_handler import CompiledHandler
 from mpserve.framework.core_channel import CoreChannel
+from mpserve.framework.counters import read_segment, row_stride, segment_bytes
 from mpserve.framework.handler import Handler
 from mpserve.framework.record import Recorder
 from mpserve.framework.request_batch import RequestBatch
 
 _FFI = cffi.FFI()
+_WRITE = ctypes.cast(ctypes.CDLL(None).write, ctypes.c_void_p).value  # by which another core is woken
 
 
 class Machine:
     """One core's memory and the device that it serves. `attach`, where a device has it, wires it in its own way (tests).
 
-    `impairment` puts a faulty wire between the two.
+    `counters` is the path of a segment, `row` which one of how many rows there is this core's. `impairment` puts a faulty
+    wire between the two.
     """
 
     def __init__(
@@ -48,8 +55,10 @@ class Machine:
         gateway: str | None,
         routes: Sequence[tuple[str, int, str]] = (),
         counters: str | None = None,
+        row: tuple[int, int] = (0, 1),
         impairment: Impairment | None = None,
         record: str | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.device = device
         self._counters_map: mmap.mmap | None = None
@@ -62,12 +71,16 @@ class Machine:
             routes=routes,
             mtu=device.mtu,
             block_data=_device_blocks(device, limits),
-            counters=self._shared_counters(counters),
+            counters=self._shared_counters(counters, *row),
+            tables=seat.board.tables(seat.member) if seat is not None else None,
         )
+        self._seat = seat
+        if seat is not None:
+            seat.board.join(self.core, seat.member)
         if hasattr(device, "attach"):
             device.attach(self.core)
         else:
-            _attach(self.core, device)
+            _attach(self.core, device, seat)
         self.faulty_wire: FaultyWire | None = None
         if impairment is not None:
             few = getattr(device, "few_rx_mbufs", False)
@@ -84,6 +97,27 @@ class Machine:
             self.attend = self._attend
 
     # -- the loop
+
+    def begin_serving(self) -> None:
+        """The handler is ready: other cores may steer frames here."""
+        self._tell_others(SERVING)
+
+    def begin_draining(self) -> None:
+        """Other cores steer no new flows here any more."""
+        self._tell_others(DRAINING)
+
+    def _tell_others(self, state: int) -> None:
+        if self._seat is not None:
+            self._seat.board.set_state(self._seat.member, state)
+
+    def slept(self) -> None:
+        """Awake again, whoever it was that woke us."""
+        if self._seat is not None:
+            self._seat.board.rows[self._seat.member].asleep = 0
+
+    def may_sleep(self) -> bool:
+        """Whether nothing has come from other cores; from then on whoever sends something wakes us."""
+        return self._seat is None or doze(self.core.address, 0) != 0
 
     def spin(self, us: float) -> None:
         """How long the channel looks about before it says IDLE; math.inf: for ever."""
@@ -198,8 +232,12 @@ class Machine:
         found = {name: int(self.counters[name]) for name in self.counters.dtype.names}
         return found | (self.faulty_wire.counters if self.faulty_wire is not None else {})
 
-    def _shared_counters(self, path: str | None) -> np.ndarray | None:
-        """The segment that the supervisor made, as one record of COUNTERS."""
+    def all_stats(self) -> list[dict[str, int]]:
+        """The counters of every core in the segment, this one's among them; none without a segment."""
+        return read_segment(self._counters_map, COUNTER_NAMES, self._rows) if self._counters_map is not None else []
+
+    def _shared_counters(self, path: str | None, row: int, rows: int) -> np.ndarray | None:
+        """This core's row of the segment that the supervisor made, as one record of COUNTERS."""
         if path is None:
             return None
         try:
@@ -207,12 +245,13 @@ class Machine:
         except OSError as error:
             raise SetupError(f"the counters' segment {path} can't be opened: {error.strerror}") from error
         try:
-            if os.fstat(fd).st_size < COUNTERS.itemsize:
-                os.ftruncate(fd, COUNTERS.itemsize)
-            self._counters_map = mmap.mmap(fd, COUNTERS.itemsize)
+            size = segment_bytes(COUNTERS.itemsize, rows)
+            if os.fstat(fd).st_size < size:
+                os.ftruncate(fd, size)
+            self._counters_map, self._rows = mmap.mmap(fd, size), rows
         finally:
             os.close(fd)
-        return np.frombuffer(self._counters_map, COUNTERS, 1)
+        return np.frombuffer(self._counters_map, COUNTERS, 1, row * row_stride(COUNTERS.itemsize))
 
     def check(self) -> None:
         """Raise IndexError if compiled code built with bounds checks met an index outside a table."""
@@ -227,6 +266,7 @@ class Machine:
             self._recorder = None
 
     def close(self) -> None:
+        self._tell_others(ABSENT)
         self.channel.close()
         if self.faulty_wire is not None:
             self.faulty_wire.close()
@@ -244,8 +284,8 @@ def _device_blocks(device: Any, limits: Limits) -> np.ndarray | None:
     return None if memory is None else np.frombuffer(memory, np.uint8, limits.blocks * BLOCK_BYTES)
 
 
-def _attach(core: Core, device: Any) -> None:
-    """A DPDK port: its burst functions by address, and the TSC for a clock that starts at one second."""
+def _attach(core: Core, device: Any, seat: Seat | None) -> None:
+    """A DPDK port: its burst functions by address, and the TSC for a clock that starts at one second, for all members alike."""
     import pydpdk
 
     record = core.record
@@ -255,4 +295,10 @@ def _attach(core: Core, device: Any) -> None:
     hz = pydpdk.tsc_hz()
     record.read_tsc = pydpdk.symbols.address("pydpdk_rdtsc")
     record.tsc_scale = int(1e6 * 2**32 / hz)
-    record.tsc_start = _FFI.cast("int64_t(*)(void)", int(record.read_tsc))() - hz
+    tsc = _FFI.cast("int64_t(*)(void)", int(record.read_tsc))()
+    record.tsc_start = tsc - hz
+    if seat is not None:
+        record.tsc_start = seat.board.clock_start(tsc - hz)
+        record.now = (tsc - int(record.tsc_start)) * 1_000_000 // hz
+        record.wheel_tick = record.now >> 10
+        record.write = _WRITE

@@ -33,10 +33,15 @@ def make_poll() -> Poll:
 
 
 class Wake:
-    """A descriptor that becomes readable by `set`, from any thread or signal handler: an eventfd, or a pipe without one."""
+    """A descriptor that becomes readable by `set`, from any thread or signal handler: an eventfd, or a pipe without one.
 
-    def __init__(self) -> None:
-        if hasattr(os, "eventfd"):
+    `inherited`: the `descriptors` of one that another process has made.
+    """
+
+    def __init__(self, inherited: tuple[int, int] | None = None) -> None:
+        if inherited is not None:
+            self._read, self._write = inherited
+        elif hasattr(os, "eventfd"):
             self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
             self._read, self._write = os.pipe()
@@ -45,6 +50,11 @@ class Wake:
 
     def fileno(self) -> int:
         return self._read
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """To read and to write; an eventfd is both."""
+        return self._read, self._write
 
     def set(self) -> None:
         with contextlib.suppress(OSError):  # it is set already, or closed

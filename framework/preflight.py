@@ -9,20 +9,23 @@ from mpserve.dataplane import device_checks, links, rootless
 from mpserve.dataplane.device import DeviceSpec
 from mpserve.dataplane.device_arguments import memory_mb as device_memory_mb
 from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.limits import BLOCK_BYTES
 from mpserve.framework.config import Config
+from mpserve.framework.kernel_settings import check_ports_are_free
 
-BLOCK_BYTES = 2048
 CONNECTION_BYTES = 640  # hot and cold record, timer, flow table and queues
 
 
-def check(config: Config, spec: DeviceSpec) -> None:
+def check(config: Config, spec: DeviceSpec, workers: int = 1) -> None:
     """Raises SetupError for what `spec` can't honour or this machine lacks. Makes nothing."""
     if not spec.is_port:
+        if workers > 1:
+            check_ports_are_free(config.listeners)
         return  # nothing of what follows is needed; the settings were checked by themselves
     _check_options(config, spec)
     check_binding()
     _check_hugepages(config)
-    device_checks.check_memory(spec, memory_mb(config, spec))
+    device_checks.check_memory(spec, memory_mb(config, spec), workers)
     if config.publish and rootless.is_needed(spec):
         return  # to be checked again in the namespace
     device_checks.check_privilege(spec)

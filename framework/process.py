@@ -28,9 +28,12 @@ from mpserve.dataplane.device_checks import has_capability
 
 if TYPE_CHECKING:
     from mpserve.dataplane.device import Device
+    from mpserve.dataplane.limits import Limits
+    from mpserve.dataplane.switchboard import Seat
     from mpserve.framework.config import Config
     from mpserve.framework.handler import Handler
     from mpserve.framework.kernel_machine import KernelSockets
+    from mpserve.framework.peers import Peers
 
 PR_SET_PDEATHSIG = 1
 CAP_SYS_NICE = 23
@@ -104,16 +107,18 @@ def serve(control: Control, order: dict[str, Any]) -> None:
     from mpserve.framework.config import Config
     from mpserve.framework.load import find_handler
     from mpserve.framework.options import parse_options
+    from mpserve.framework.peers import invited
 
     config = Config(**order["config"])
     log.set_up(config.verbose)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {order["core"]})
+    peers = invited(order["group"], order["index"], over_kernel=config.over_kernel)
     handler_class = find_handler(order["target"])
     handler = handler_class(**parse_options(handler_class, order["options"]))
     device = _open(order, config)
     try:
-        _run(control, order, config, handler, device)
+        _run(control, order, config, handler, device, peers)
     finally:
         device.close()
 
@@ -122,12 +127,14 @@ def _open(order: dict[str, Any], config: Config) -> Device | KernelSockets:
     if config.over_kernel:
         from mpserve.framework.kernel_machine import KernelSockets
 
-        return KernelSockets(frozenset(config.limits))
+        return KernelSockets(frozenset(config.limits), share_ports=len(order["cores"]) > 1)
     from mpserve.dataplane.device import open_device, parse_device
     from mpserve.dataplane.layout import BLOCK_BYTES
 
     return open_device(
         parse_device(order["device"]),
+        queue=order["index"],
+        queues=len(order["cores"]),
         file_prefix=order["file_prefix"],
         hugepages=config.hugepages,
         block_bytes=config.make_limits().blocks * BLOCK_BYTES,
@@ -135,26 +142,34 @@ def _open(order: dict[str, Any], config: Config) -> Device | KernelSockets:
 
 
 def _run(
-    control: Control, order: dict[str, Any], config: Config, handler: Handler, device: Device | KernelSockets
+    control: Control,
+    order: dict[str, Any],
+    config: Config,
+    handler: Handler,
+    device: Device | KernelSockets,
+    peers: Peers,
 ) -> None:
     from mpserve.framework import log
     from mpserve.framework.aio.streams import make_worker
 
+    limits = config.make_limits()
     worker = make_worker(
         handler,
         device,
         ip=config.address,
         prefix_length=config.prefix_length,
-        listen=config.listeners,
+        listen=config.listeners_on(order["core"], order["cores"]),
         gateway=config.gateway,
         routes=config.static_routes,
         core=order["core"],
         busy_poll=config.busy_poll,
         idle_spin_us=config.idle_spin_us,
-        limits=config.make_limits(),
+        limits=limits,
         log=log.logger(f"mpserve.worker{order['core']}"),
-        record=config.record,
+        record=_own_file(config.record, order),
         counters=order["counters"],
+        peers=peers,
+        seat=None if config.over_kernel else _take_seat(peers, limits, device),
         impairment=config.impairment,
         slow_callback=config.slow_callback,
         on_ready=lambda: control.say("ready", **_described(device)),
@@ -166,6 +181,20 @@ def _run(
         worker.run()
     finally:
         worker.close()
+
+
+def _own_file(path: str | None, order: dict[str, Any]) -> str | None:
+    """Of several workers each has a file of its own: frames.pcap becomes frames.core3.pcap."""
+    if path is None or len(order["cores"]) == 1:
+        return path
+    stem, extension = os.path.splitext(path)
+    return f"{stem}.core{order['core']}{extension}"
+
+
+def _take_seat(peers: Peers, limits: Limits, device: Any) -> Seat | None:
+    from mpserve.framework.seat import take_seat
+
+    return take_seat(peers.group, limits, device)
 
 
 def _described(device: Device | KernelSockets) -> dict[str, Any]:
@@ -211,8 +240,8 @@ def prepare(control: Control, role: str) -> None:
     if role in ("worker", "kernel"):
         control.say("imported", missing=import_for(role))
         return
-    select.select([sys.stdin], [], [], SPARE_WAITS_SECONDS)
-    with in_the_background():
+    needed, _, _ = select.select([sys.stdin], [], [], SPARE_WAITS_SECONDS)
+    with contextlib.nullcontext() if needed else in_the_background():
         missing = import_for(role)
         control.say("imported", missing=missing)
         if not missing and role == "spare":

@@ -12,15 +12,20 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mpserve.dataplane import rootless
 from mpserve.dataplane.device import parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.links import Link, make_link
+from mpserve.dataplane.shared_port import SharedPort, open_shared_port
 from mpserve.framework import leftovers, log, preflight, publish
 from mpserve.framework.children import Child, Message
-from mpserve.framework.config import allowed_cores, make_config, read_file
+from mpserve.framework.config import make_config, read_file
+from mpserve.framework.cores import accepting_cores, choose_cores, name_cores
+from mpserve.framework.counters import published_names, read_published, read_segment
+from mpserve.framework.group import Group
 from mpserve.framework.handler import Handler
 from mpserve.framework.kernel_settings import DESCRIPTION
 from mpserve.framework.load import find_handler, target_of
@@ -59,16 +64,18 @@ class Server:
         self._options = {name: plain(value) for name, value in given.items()}
         _try_out(self.handler, given)
         self.spec = parse_device(self.config.device)
-        self.core = self.config.cpu if self.config.cpu is not None else min(allowed_cores())
-        self.worker_pid = 0
-        self.restarts = -1  # the first start is none
+        self.cores = choose_cores(self.config.cores, self.spec, self.handler)
+        for text in self.config.listen:
+            accepting_cores(text, self.cores)  # refuses
+        self.worker_pids = [0] * len(self.cores)
+        self.restarts = 0
         self._say = say or _print
         self._log = log.logger("mpserve.server")
         self._supervisor: Supervisor | None = None
         self._thread: threading.Thread | None = None
         self._serving = threading.Event()
         self._error: BaseException | None = None
-        preflight.check(self.config, self.spec)
+        preflight.check(self.config, self.spec, workers=len(self.cores))
 
     @property
     def urls(self) -> list[str]:
@@ -112,6 +119,23 @@ class Server:
             self._thread.join()
             raise self._error
 
+    def stats(self) -> list[dict[str, int]]:
+        """The counters of every worker while the server serves, a dict each with its `core`, in the order of `cores`.
+
+        What workers count outside their stacks may be 50 ms old. A worker that died has left its counters to the next.
+        """
+        supervisor = self._supervisor
+        if supervisor is None or not self._serving.is_set():
+            raise SetupError("the server doesn't serve: ask for its counters between start() and stop()")
+        rows = read_published(supervisor.group, published_names(self.config.over_kernel))
+        stacks = [{} for _ in rows] if self.config.over_kernel else self._stacks_stats()
+        return [{"core": core} | stack | row for core, stack, row in zip(self.cores, stacks, rows, strict=True)]
+
+    def _stacks_stats(self) -> list[dict[str, int]]:
+        from mpserve.dataplane.layout import COUNTER_NAMES
+
+        return read_segment(Path(leftovers.counters_path()).read_bytes(), COUNTER_NAMES, len(self.cores))
+
     def stop(self) -> None:
         """Drain and stop. Waits until nothing is left, if `start` was used. Called twice: at once."""
         self._on_signal()
@@ -126,7 +150,8 @@ class Server:
         self.stop()
 
     def _make_supervisor(self) -> None:
-        self._supervisor = Supervisor(self.program, self.config.grace_seconds, over_kernel=self.config.over_kernel)
+        config = self.config
+        self._supervisor = Supervisor(self.program, config.grace_seconds, self.cores, over_kernel=config.over_kernel)
 
     def _on_signal(self, *_: object) -> None:
         supervisor = self._supervisor
@@ -152,12 +177,15 @@ class Server:
                 leftovers.remove_stale()
                 stack.callback(leftovers.remove_own)
             stack.callback(supervisor.close)
-            worker = supervisor.prepare()
+            supervisor.prepare()
             link = stack.enter_context(self._make_link())
+            if self._is_shared:
+                port = stack.enter_context(self._open_shared_port(link))
+                supervisor.on_death = port.renew
             stack.callback(supervisor.close)  # here too: the link goes after those who use it
-            order = self._order(link)
+            make_order = self._orders(link, supervisor.group)
             self._publish(stack)
-            supervisor.keep_serving(worker, order, functools.partial(self._announce, link))
+            supervisor.keep_serving(make_order, functools.partial(self._announce, link))
 
     def _forget_supervisor(self) -> None:
         self._supervisor = None
@@ -170,9 +198,21 @@ class Server:
             self.spec,
             ip=config.address,
             prefix_length=config.prefix_length,
+            queues=len(self.cores),
             take_over=config.take_over,
             memory_mb=preflight.memory_mb(config, self.spec),
         )
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether a process of its own opens the device, to which the workers attach."""
+        return self.spec.driver.several == "shared" and len(self.cores) > 1
+
+    def _open_shared_port(self, link: Link) -> SharedPort:
+        from mpserve.dataplane.limits import BLOCK_BYTES
+
+        blocks = self.config.make_limits().blocks * BLOCK_BYTES
+        return open_shared_port(link.spec, len(self.cores), file_prefix=leftovers.own_name(), block_bytes=blocks)
 
     def _publish(self, stack: contextlib.ExitStack) -> None:
         """Relay a kernel socket to the first listener, if that was asked for."""
@@ -183,28 +223,34 @@ class Server:
         stack.callback(relay.wait)
         stack.callback(relay.terminate)
 
-    def _order(self, link: Link) -> Message:
-        """What a worker is told. Over kernel sockets nothing is named in shared memory."""
+    def _orders(self, link: Link, group: Group) -> Callable[[int], Message]:
+        """What a worker is told, given its index. Over kernel sockets nothing is named in shared memory."""
         over_kernel = self.config.over_kernel
-        return {
+        to_all = {
             "target": self._target,
             "options": self._options,
             "config": dataclasses.asdict(self.config),
             "device": str(link.spec),
-            "core": self.core,
+            "cores": self.cores,
+            "group": group.invitation(),
             "counters": None if over_kernel else leftovers.make_counters(),
-            "file_prefix": "" if over_kernel else leftovers.own_name(),
         }
 
-    def _announce(self, link: Link, worker: Child, ready: Message) -> None:
-        """A worker serves: the first time, say where."""
-        self.worker_pid = worker.pid
-        self.restarts += 1
-        if self.restarts:
+        def order(index: int) -> Message:
+            prefix = leftovers.own_name() if self._is_shared else leftovers.worker_name(index)
+            return to_all | {"index": index, "core": self.cores[index], "file_prefix": "" if over_kernel else prefix}
+
+        return order
+
+    def _announce(self, link: Link, index: int, worker: Child, ready: Message) -> None:
+        """A worker serves: when all do for the first time, say where."""
+        self.restarts += bool(self.worker_pids[index])
+        self.worker_pids[index] = worker.pid
+        if self._serving.is_set() or not all(self.worker_pids):
             return
         where = link.description or ready["device"]
         if self.config.over_kernel:
-            self._say(f"{self.handler.__name__} on {where}, core {self.core}")
+            self._say(f"{self.handler.__name__} on {where}, {name_cores(self.cores)}")
         else:
             self._say(f"{self.handler.__name__} on {where}, {self._own_end(link, ready)}")
         for url in self.urls:
@@ -212,10 +258,10 @@ class Server:
         self._serving.set()
 
     def _own_end(self, link: Link, ready: Message) -> str:
-        """The server's addresses and core, the kernel's end of the link, what is wrong with the wire."""
+        """The server's addresses and cores, the kernel's end of the link, what is wrong with the wire."""
         kernel = f"; the kernel's end is {link.interface} at {link.address}" if link.address else ""
         faults = f"; the wire is impaired: {self.config.impair}" if self.config.impair else ""
-        return f"{self.config.ip}, {ready['mac']}, core {self.core}{kernel}{faults}"
+        return f"{self.config.ip}, {ready['mac']}, {name_cores(self.cores)}{kernel}{faults}"
 
 
 def _try_out(handler: type[Handler], options: Mapping[str, Any]) -> None:

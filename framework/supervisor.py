@@ -1,20 +1,21 @@
-"""Keeps one worker process alive: compiles what it needs, replaces it when it dies, drains it at the end.
+"""Keeps a worker process alive on each core: compiles what they need, replaces whoever dies, drains them at the end.
 
-It holds a spare process that has imported everything and loaded the compiled units, so that a worker that dies is
+It holds one spare process that has imported everything and loaded the compiled units, so that the worker that dies first is
 replaced in the time it takes to open the device. Knows nothing of links and settings.
 """
 
 from __future__ import annotations
 
-import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from mpserve.dataplane.errors import SetupError
 from mpserve.framework import leftovers, log
 from mpserve.framework.children import Child, Children, Message
 from mpserve.framework.compiling import Progress
+from mpserve.framework.group import Group
 
 QUICK_SECONDS = 2.0  # a worker that dies sooner after it began to serve has failed quickly
 QUICK_FAILURES = 3
@@ -25,18 +26,46 @@ class Stopped(Exception):
 
 
 class WorkerFailed(SetupError):
-    """The worker died again and again."""
+    """A worker died again and again."""
+
+
+@dataclass(eq=False)
+class Place:
+    """A worker's core: the process that is there now, and how it went so far."""
+
+    index: int
+    core: int
+    child: Child
+    ready_at: float | None = None  # since when the process serves
+    died_at: float | None = None  # when the one before it died
+    failures: int = 0  # quick ones in a row
+    refusal: str = ""
+
+    def __str__(self) -> str:
+        return f"worker {self.child.pid} on core {self.core}"
 
 
 class Supervisor:
-    """One worker and its spare. `program` is what they run; `over_kernel`: over kernel sockets, without the stack."""
+    """Workers on these cores and their spare. `program` is what they run; `over_kernel`: over kernel sockets, no stack."""
 
-    def __init__(self, program: tuple[str, ...], grace_seconds: float, *, over_kernel: bool = False) -> None:
-        self._children = Children(program)
+    def __init__(
+        self,
+        program: tuple[str, ...],
+        grace_seconds: float,
+        cores: Sequence[int],
+        *,
+        over_kernel: bool = False,
+    ) -> None:
+        self._cores = list(cores)
+        self.group = Group.create(cores, board=len(self._cores) > 1 and not over_kernel)
+        self._children = Children(program, self.group.descriptors)
         self._worker_role, self._spare_role = ("kernel", "kernel-spare") if over_kernel else ("worker", "spare")
         self._grace_seconds = grace_seconds
-        self._on_ready: Callable[[Child, Message], None] = lambda worker, message: None
+        self._make_order: Callable[[int], Message] = lambda index: {}
+        self._on_ready: Callable[[int, Child, Message], None] = lambda index, child, message: None
+        self.on_death: Callable[[int], None] = leftovers.remove_worker_files if not over_kernel else lambda index: None
         self._closed = False
+        self._places: list[Place] = []
         self._spare: Child | None = None
         self._stops = 0
         self._log = log.logger("mpserve.server")
@@ -52,86 +81,123 @@ class Supervisor:
         if not self._closed:
             self._closed = True
             self._children.close()
+            self.group.close()
 
-    def prepare(self) -> Child:
-        """A worker that waits for its order, while the rest is made; the stack is compiled then."""
-        worker = self._children.spawn(self._worker_role)
-        self._compile(worker)
-        return worker
+    def prepare(self) -> None:
+        """Start a process for each core, to wait for its order while the rest is made; the stack is compiled then."""
+        self._places = [
+            Place(index, core, self._children.spawn(self._worker_role)) for index, core in enumerate(self._cores)
+        ]
+        for place in self._places:  # before any of them serves: what one posts in on_start is for all the others
+            self.group.begin(place.index, place.child.pid)
+        self._compile(self._places[0].child)
+        for place in self._places:
+            place.child.send("prepare")
 
     def _compile(self, worker: Child) -> None:
-        """Compile what isn't compiled yet, in a process that can be killed; then have `worker` load it."""
+        """Compile what isn't compiled yet, in a process that can be killed."""
         missing = self._wait_for(worker, "imported")["missing"]
-        if missing:
-            with Progress(len(missing)) as progress:
-                compiler = self._children.spawn("compile")
-                for message in self._messages_of(compiler):
-                    _raise_refusal(message)
-                    if message["event"] == "progress":
-                        progress.show(message["name"], message["done"])
-                if compiler.process.returncode:
-                    raise SetupError(f"compiling the stack failed: {compiler.why_it_died()}")
-        worker.send("prepare")
+        if not missing:
+            return
+        with Progress(len(missing)) as progress:
+            compiler = self._children.spawn("compile")
+            for message in self._messages_of(compiler):
+                _raise_refusal(message)
+                if message["event"] == "progress":
+                    progress.show(message["name"], message["done"])
+            if compiler.process.returncode:
+                raise SetupError(f"compiling the stack failed: {compiler.why_it_died()}")
 
-    def keep_serving(self, worker: Child, order: Message, on_ready: Callable[[Child, Message], None]) -> None:
-        """Serve, and again when a worker dies, until three in a row have died quickly. Ends by an exception only.
+    def keep_serving(
+        self, make_order: Callable[[int], Message], on_ready: Callable[[int, Child, Message], None]
+    ) -> None:
+        """Serve, and again on a core whose worker dies, until three in a row there have died quickly. Ends by exception only.
 
-        `on_ready(worker, message)` is called whenever one serves.
+        `make_order(index)` is what a worker is told; `on_ready(index, child, message)` is called whenever one serves.
         """
-        self._on_ready = on_ready
-        failures = 0
-        died_at: float | None = None
-        while True:
-            served_seconds, reason = self._life_of(worker, order, died_at)
-            died_at = time.monotonic()
-            failures = failures + 1 if served_seconds < QUICK_SECONDS else 0
-            self._log.error("worker %d died: %s", worker.pid, reason)
-            if failures == QUICK_FAILURES:
-                raise WorkerFailed(f"the worker died {failures} times in a row, the last time by {reason}")
-            if self._worker_role == "worker":
-                leftovers.remove_worker_files()
-            worker = self._take_spare()
-
-    def _life_of(self, worker: Child, order: Message, died_at: float | None) -> tuple[float, str]:
-        """Have a child serve; how many seconds it did, and why it died. What the very first is refused, the user mends."""
-        worker.send("start", **order)
-        ready_at, refusal = math.inf, ""
+        self._make_order, self._on_ready = make_order, on_ready
         try:
-            for message in self._messages_of(worker):
-                if message["event"] == "ready":
-                    ready_at = time.monotonic()
-                    self._greet(worker, message, died_at)
-                    self._spare = self._children.spawn(self._spare_role)
-                elif message["event"] == "refused":
-                    refusal = message["message"]
-                    if died_at is None:
-                        _raise_refusal(message)
+            for place in self._places:
+                self._begin(place)
+            while True:
+                self._take(*self._next())
         except Stopped:
-            self._drain(worker)
+            self._drain()
             raise
-        return max(0.0, time.monotonic() - ready_at), refusal or worker.why_it_died()
 
-    def _greet(self, worker: Child, message: Message, died_at: float | None) -> None:
-        if died_at is not None:
-            self._log.warning("worker %d serves again after %.2f s", worker.pid, time.monotonic() - died_at)
-        self._on_ready(worker, message)
+    def _take(self, child: Child | None, message: Message) -> None:
+        """See to what somebody has said. What a spare says is of no interest."""
+        place = next((place for place in self._places if place.child is child), None)
+        if place is None:
+            return
+        match message["event"]:
+            case "ready":
+                self._ready(place, message)
+            case "refused":
+                place.refusal = message["message"]
+                if place.died_at is None:  # the very first there: the user mends it
+                    _raise_refusal(message)
+            case "died":
+                self._replace(place)
+
+    def _begin(self, place: Place) -> None:
+        """Have the process of a place serve. One that is dead is found out by its `died` message, unless that was heard."""
+        if not place.child.alive:
+            self._replace(place)
+            return
+        place.child.send("start", **self._make_order(place.index))
+
+    def _ready(self, place: Place, message: Message) -> None:
+        self.group.serves(place.index)
+        place.ready_at = time.monotonic()
+        if place.died_at is not None:
+            self._log.warning("%s serves again after %.2f s", place, place.ready_at - place.died_at)
+        self._on_ready(place.index, place.child, message)
+        if self._spare is None and all(other.ready_at is not None for other in self._places):
+            self._spare = self._children.spawn(self._spare_role)
+
+    def _replace(self, place: Place) -> None:
+        """The worker of a place is dead: say why, and have another serve, unless it has been tried often enough."""
+        self.group.died(place.index)
+        reason = place.refusal or place.child.why_it_died()
+        now = time.monotonic()
+        quick = place.ready_at is None or now - place.ready_at < QUICK_SECONDS
+        place.failures = place.failures + 1 if quick else 0
+        self._log.error("%s died: %s", place, reason)
+        if place.failures == QUICK_FAILURES:
+            raise WorkerFailed(
+                f"the worker on core {place.core} died {place.failures} times in a row, the last time by {reason}"
+            )
+        self.on_death(place.index)
+        place.child, place.ready_at, place.died_at, place.refusal = self._take_spare(), None, now, ""
+        self.group.begin(place.index, place.child.pid)
+        self._begin(place)
 
     def _take_spare(self) -> Child:
-        """The spare, or a new one where it has died too or there was none yet."""
+        """The spare, or a new one where it has died too or there is none yet."""
         spare, self._spare = self._spare, None
-        return spare if spare is not None and spare.alive else self._children.spawn(self._spare_role)
+        if spare is None or not spare.alive:
+            return self._children.spawn(self._spare_role)
+        spare.hurry()
+        return spare
 
-    def _messages_of(self, child: Child) -> Iterator[Message]:
-        """What one child says, up to its death. Raises Stopped when asked to stop."""
+    def _next(self) -> tuple[Child | None, Message]:
+        """What somebody says next. Raises Stopped when asked to stop."""
         while True:
             if self._stops:
                 raise Stopped
             heard = self._children.next()
-            if heard is None or heard[0] is not child:
-                continue
-            yield heard[1]
-            if heard[1]["event"] == "died":
-                return
+            if heard is not None:
+                return heard
+
+    def _messages_of(self, child: Child) -> Iterator[Message]:
+        """What one child says, up to its death. Raises Stopped when asked to stop."""
+        while True:
+            sender, message = self._next()
+            if sender is child:
+                yield message
+                if message["event"] == "died":
+                    return
 
     def _wait_for(self, child: Child, event: str) -> Message:
         """The message of that name. Raises SetupError if the child refuses, WorkerFailed if it dies first."""
@@ -141,16 +207,19 @@ class Supervisor:
                 return message
         raise WorkerFailed(f"a worker process died: {child.why_it_died()}")
 
-    def _drain(self, worker: Child) -> None:
-        """Have the worker stop by itself; kill it after the grace period, or at once when asked to stop again."""
-        worker.kill(signal.SIGTERM)
+    def _drain(self) -> None:
+        """Have the workers stop by themselves; kill them after the grace period, or at once when asked to stop again."""
+        for place in self._places:
+            if place.child.alive:
+                place.child.kill(signal.SIGTERM)
         deadline = time.monotonic() + self._grace_seconds
-        while worker.alive and self._stops < 2:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self._log.warning("worker %d has not stopped in %g s: killed", worker.pid, self._grace_seconds)
+        while (left := [place for place in self._places if place.child.alive]) and self._stops < 2:
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                for place in left:
+                    self._log.warning("%s has not stopped in %g s: killed", place, self._grace_seconds)
                 return
-            self._children.next(left)
+            self._children.next(seconds)
 
 
 def _raise_refusal(message: Message) -> None:

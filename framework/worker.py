@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import functools
 import logging
 import math
 import select
@@ -15,32 +14,31 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpserve.dataplane.completions import IDLE, NEVER, SLOT_MASK, Event, Reason
-from mpserve.dataplane.errors import DeviceError, SetupError
+from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.limits import DEFAULTS, Limits
 from mpserve.framework.codec import BAD_REQUEST
 from mpserve.framework.descriptors import Descriptors
+from mpserve.framework.device_watch import DeviceWatch
 from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
 from mpserve.framework.joint import Joint, OnOver, join
 from mpserve.framework.lwsocket import CLOSING, FORGOTTEN, GONE, LwSocket
-from mpserve.framework.polling import Wake
+from mpserve.framework.machines import maker_of
+from mpserve.framework.peers import Alone, Peers
 from mpserve.framework.standby import Standby
-from mpserve.framework.thread_pool import ThreadPool
+from mpserve.framework.threads import Threads
 from mpserve.framework.timers import Timer, Timers, seconds_from_now
 
 if TYPE_CHECKING:
     from mpserve.dataplane.layout import Core
+    from mpserve.dataplane.switchboard import Seat
     from mpserve.framework.machine import Machine
 
 READ, ACCEPT, EOF, WRITABLE = int(Event.READ), int(Event.ACCEPT), int(Event.EOF), int(Event.WRITABLE)
 CLOSED, CONNECT = int(Event.CLOSED), int(Event.CONNECT)
-ALL = -1  # every worker, in place of a core
 HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
 LOOK_SECONDS = 0.0001  # between looks at other descriptors while there is work
-DEVICE_ERRORS = 300  # looks at a descriptor in error, 10 ms apart, before the worker gives up
-NAP_SECONDS = 0.001  # between looks at a device that has no descriptor to sleep on ...
-LONGEST_NAP_SECONDS = 0.004  # ... twice as long each time that nothing had happened
 SLOW_CALLBACK_SECONDS = 0.1  # a callback that runs for so long is logged
 WRITE_HARD_LIMIT = 64 << 20  # bytes that one socket may hold back for a slow reader
 
@@ -68,21 +66,27 @@ class Worker:
         log: logging.Logger | None = None,
         record: str | None = None,
         counters: str | None = None,
+        peers: Peers | None = None,
         impairment: Impairment | None = None,
         slow_callback: float = SLOW_CALLBACK_SECONDS,
         on_ready: Callable[[], None] | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.handler, self.device, self.core = handler, device, core
+        self.peers: Peers | Alone = Alone(core) if peers is None else peers
+        self.polls_busily = busy_poll
         self.log = log or logging.getLogger("mpserve.worker")
-        self.machine: Machine = _maker_of(device)(
+        self.machine: Machine = maker_of(device)(
             limits,
             ip=ip,
             prefix_length=prefix_length,
             gateway=gateway,
             routes=routes,
             counters=counters,
+            row=self.peers.row,
             impairment=impairment,
             record=record,
+            seat=seat,
         )
         machine = self.machine
         self.faulty_wire = machine.faulty_wire
@@ -98,19 +102,22 @@ class Worker:
         self._joints: set[Joint] = set()  # regular sockets' ends that are open
         self._spare: list[LwSocket] = []
         self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
-        self._threads = ThreadPool(self.call_soon_threadsafe)
+        self._threads = Threads(self.call_soon_threadsafe)
         self._stopping = False
-        self._device_errors = 0
-        self._nap = NAP_SECONDS
+        self._watch = DeviceWatch(device)
         self._next_timer, self._renew_at = math.inf, -1.0
         self.wake_at_us = NEVER  # when a step without events is wanted, whatever else
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
         self.standby = Standby(self.channel, self.log, slow_callback)
-        self._wake = Wake()
         self.descriptors, self._look_at = Descriptors(self.renew_schedule), -1.0
-        self._idle_poll = self._make_poll([self.descriptors.fileno(), *device.wait_fds])
+        self.idle_poll = select.poll()
+        for fd in (self.peers.wake.fileno(), self.descriptors.fileno(), *self.peers.wait_fds, *device.wait_fds):
+            self.idle_poll.register(fd, select.POLLIN)
         self.handler_errors = 0
+        self.peers.begin(self)
+        if self._watch.wants_care:
+            self.each_turn.append(lambda: self._watch.look_after(self.now))
         self._batch = getattr(handler, "on_batch", None)
         self.requests = machine.install(handler)  # what puts a codec before the handler, if there is one
         if self._batch is not None and type(handler).on_data is not Handler.on_data:
@@ -129,18 +136,13 @@ class Worker:
         """The core's memory; kernel sockets have none."""
         return self.machine.core
 
-    def _make_poll(self, wait_fds: list[int]) -> select.poll:
-        poll = select.poll()
-        for fd in (self._wake.fileno(), *wait_fds):
-            poll.register(fd, select.POLLIN)
-        return poll
-
     # -- the loop
 
     def run(self) -> None:
         """Turn until `stop`. An exception of `on_start` comes out; others are logged and abort their connection."""
         self.handler.on_start(self)
         self.channel.announce()
+        self.machine.begin_serving()
         if self._on_ready is not None:
             self._on_ready()
         self.standby.start()
@@ -165,7 +167,7 @@ class Worker:
         count = channel.turn()
         self.now = channel.now_us / 1e6
         if count > 0:
-            self._nap = NAP_SECONDS
+            self._watch.worked()
             self._dispatch(count)
         elif count == IDLE and sleep and not self._stopping and not channel.words:
             self._sleep()
@@ -194,7 +196,11 @@ class Worker:
         self._look_at = self.now + LOOK_SECONDS
         for watch in self.descriptors.ready():
             if not watch.cancelled:
-                self._guarded_call(watch.function, watch.arguments)
+                self.guarded_call(watch.function, watch.arguments)
+
+    def give_message(self, source: int, data: bytes) -> None:
+        """What the worker on core `source` has posted."""
+        self.handler.on_message(source, data)
 
     def _finish(self) -> None:
         try:
@@ -202,11 +208,13 @@ class Worker:
         except Exception:
             self._log_error("on_stop")
         self.drain()
+        self.peers.finish(self)
         self._threads.close()
         self.machine.close_recorder()
 
     def drain(self, seconds: float = 0.2) -> None:
         """Close every connection and give their last frames a little time to leave."""
+        self.machine.begin_draining()
         self._close_all()
         until = time.monotonic() + seconds
         self.machine.spin(0)  # come back whenever nothing happens
@@ -235,22 +243,19 @@ class Worker:
             joint.close()
         self.descriptors.close()
         self.machine.close()
-        self._wake.close()
+        self.peers.close()
 
     def stop(self) -> None:
         """Let `run` return. May be called from any thread and from a signal handler."""
         self._stopping = True
-        self._interrupt()
-
-    def _interrupt(self) -> None:
-        self._wake.set()
+        self.peers.wake.set()
 
     def watch(self, fd: int) -> None:
         """Wake from sleep when `fd` is readable, too; a function of `each_turn` sees to it."""
-        self._idle_poll.register(fd, select.POLLIN)
+        self.idle_poll.register(fd, select.POLLIN)
 
     def unwatch(self, fd: int) -> None:
-        self._idle_poll.unregister(fd)
+        self.idle_poll.unregister(fd)
 
     def renew_schedule(self) -> None:
         """`longest_turn` or `wake_at_us` has changed, or there are descriptors to look at."""
@@ -262,32 +267,17 @@ class Worker:
         until = min(machine.sleep_until(now), self.wake_at_us)
         if self._next_timer < math.inf:
             until = min(until, int(self._next_timer * 1e6))
-        wait = min(max(until - now, 0) / 1e6, longest)
-        if machine.hurries:
-            wait = min(wait, NAP_SECONDS)
-        elif not self.device.wait_fds:
-            wait = min(wait, self._nap)
-            self._nap = min(2 * self._nap, LONGEST_NAP_SECONDS)
-        if self._calls or self._stopping or wait == 0:
+        wait = self._watch.longest_wait(min(max(until - now, 0) / 1e6, longest), machine.hurries)
+        if self._calls or self._stopping or wait == 0 or not machine.may_sleep():
             return
         machine.counters.sleeps += 1
-        ready = self._idle_poll.poll(wait * 1000)
+        ready = self.peers.sleep(self, wait)
+        machine.slept()
         if ready:
             machine.woken()
             self._look_at = -1.0
-            self._check_device(ready)
-            self._wake.clear()
-
-    def _check_device(self, ready: list[tuple[int, int]]) -> None:
-        """An interface that is down or gone has its descriptor in error at every look: wait a little, and at last give up."""
-        if not any(fd in self.device.wait_fds and state & ~select.POLLIN for fd, state in ready):
-            self._device_errors = 0
-            return
-        self._device_errors += 1
-        if self._device_errors > DEVICE_ERRORS:
-            name = self.device.description or self.device.spec
-            raise DeviceError(f"the interface of {name} is gone: start again when it is back")
-        time.sleep(10 * NAP_SECONDS)
+            self._watch.check(ready)
+            self.peers.wake.clear()
 
     # -- events to callbacks
 
@@ -497,13 +487,31 @@ class Worker:
 
     @property
     def stats(self) -> dict[str, int]:
-        """The core's counters, by name; on a faulty wire also what it did to frames."""
+        """The core's counters, by name; on a faulty wire also what it did to frames. Those of a worker that died go on."""
+        return self.machine.stats() | self.peers.total(self.counted)
+
+    @property
+    def all_stats(self) -> list[dict[str, int]]:
+        """The counters of every worker of this server, a dict each with its `core`, in the order of `--cores`.
+
+        What others count outside their stacks may be 50 ms old.
+        """
+        return self.peers.all_stats(self)
+
+    @property
+    def cores(self) -> list[int]:
+        """The cores that the server's workers run on, this one's among them."""
+        return list(self.peers.cores)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What this process has counted in places of its own."""
         requests = self.requests.counters if self.requests is not None else {}
         if self.handler.is_compiled:
             compiled: Any = self.handler
             self.handler_errors, requests = compiled.errors, compiled.counters
         own = {"handler_errors": self.handler_errors, "slow_callbacks": self.standby.slow_callbacks}
-        return self.machine.stats() | requests | own
+        return (self.machine.stats() if self.machine.core is None else {}) | requests | own
 
     def connect(self, address: tuple[str, int], cookie: Any = None, *, source_port: int = 0) -> LwSocket:
         """Begin a connection to (IPv4 address, port). `on_connect` follows, or `on_close` with the reason if it can't be had.
@@ -530,16 +538,20 @@ class Worker:
     def call_soon_threadsafe(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Have a function called on this worker's thread; may be called from any thread."""
         self._calls.append((function, arguments))
-        self._interrupt()
+        self.peers.wake.set()
 
-    def post(self, core: int, data: bytes) -> None:
+    def post(self, core: int, data: bytes) -> bool:
         """Send bytes to the worker on a core, or with ALL to every worker, this one included: its `on_message` gets them.
 
-        Called on this worker's thread; not from within the call. Raises ValueError for a core without a worker.
+        They leave at the end of this turn, arrive once and in order. False: a worker won't get them, because it is dead or
+        8 MiB wait for it; that is counted. Called on this worker's thread; `on_message` is never called from within.
+        Raises ValueError for a core without a worker, and for more than 1 MiB.
         """
-        if core not in (self.core, ALL):
-            raise ValueError(f"no worker runs on core {core}: there is one, on core {self.core}")
-        self._calls.append((self.handler.on_message, (self.core, bytes(memoryview(data)))))
+        return self.peers.post(self, core, bytes(memoryview(data)))
+
+    def add_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """Have a function called on this worker's thread, by this thread, behind the callbacks."""
+        self._calls.append((function, arguments))
 
     def add_reader(self, file: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function on this worker's thread while a kernel descriptor (a number, or what has `fileno`) can be read.
@@ -562,7 +574,7 @@ class Worker:
 
     def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> concurrent.futures.Future[Any]:
         """Run a function that may block in a thread; the future is completed on this worker's thread."""
-        return self._threads.run(function, arguments)
+        return self._threads.run(function, *arguments)
 
     @property
     def calls_wait(self) -> bool:
@@ -572,26 +584,16 @@ class Worker:
     def _run_calls(self) -> None:
         for _ in range(len(self._calls)):
             function, arguments = self._calls.popleft()
-            self._guarded_call(function, arguments)
+            self.guarded_call(function, arguments)
 
     def _run_timers(self) -> None:
         for timer in self._timers.due(self.now):
-            self._guarded_call(timer.function, timer.arguments)
+            self.guarded_call(timer.function, timer.arguments)
         self._next_timer = self._timers.next_at
         self._renew_at = -1.0
 
-    def _guarded_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def guarded_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
             function(*arguments)
         except Exception:
             self._log_error(getattr(function, "__qualname__", repr(function)))
-
-
-def _maker_of(device: Any) -> Callable[..., Machine]:
-    """What makes the machine behind a device: its own, if it has one, else the stack's, which is loaded only then."""
-    own: Callable[..., Machine] | None = getattr(device, "make_machine", None)
-    if own is not None:
-        return own
-    from mpserve.framework.machine import Machine
-
-    return functools.partial(Machine, device)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mpserve.framework.errors import Closed
     from mpserve.framework.handler import Handler
     from mpserve.framework.lwsocket import LwSocket
+    from mpserve.framework.peers import ALL
     from mpserve.framework.server import Server, run
-    from mpserve.framework.worker import ALL, Worker
+    from mpserve.framework.worker import Worker
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ALL": "framework.worker",
+    "ALL": "framework.peers",
     "NOT_A_NUMBER": "framework.codec",
     "Channel": "framework.channel",
     "Closed": "framework.errors",

@@ -23,7 +23,7 @@ class ChannelHost(Host):
         super().__init__(Handler(), port=0, **settings)
         self.channel = Channel(self.worker, drives=True, batch=batch)
         self._wire.wait_fds = [-1]  # the poll below tells of frames as a descriptor would: no naps
-        self.worker._idle_poll = _VirtualPoll(self, self.worker._idle_poll)  # type: ignore[assignment]
+        self.worker.idle_poll = _VirtualPoll(self, self.worker.idle_poll)  # type: ignore[assignment]
 
     def stop(self) -> None:
         self.channel.destroy()

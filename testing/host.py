@@ -8,6 +8,7 @@ from typing import Any
 from mpserve.dataplane.impair_grammar import Faults, Impairment
 from mpserve.dataplane.layout import NEVER
 from mpserve.dataplane.limits import Limits
+from mpserve.dataplane.switchboard import Seat
 from mpserve.framework.aio.streams import make_worker
 from mpserve.framework.handler import Handler
 from mpserve.testing.client import Client
@@ -47,6 +48,7 @@ class Host:
         path_mtu: int = 0,
         seed: int = 0,
         log: logging.Logger | None = None,
+        seat: Seat | None = None,
         **limits: Any,
     ) -> None:
         self.handler, self.ip, self.port = handler, ip, port
@@ -74,6 +76,7 @@ class Host:
             idle_spin_us=0,
             log=log,
             impairment=None if faults == Faults() else Impairment(faults, faults, seed),
+            seat=seat,
         )
         self._clients: dict[tuple[str, int], Client] = {}
         self._listening: dict[tuple[str, int], list[Client]] = {}

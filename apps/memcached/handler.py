@@ -23,6 +23,7 @@ class Memcached(Handler):
     """
 
     default_port = 11211
+    default_workers = 1  # one store
 
     memory_mib: int = 64
     max_item_bytes: int = 1 << 20

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mpserve.dataplane.jit import compiled, unit
-from mpserve.dataplane.layout import CONN, KEY, V4_MAPPED, core_at, key_at, make_core
+from mpserve.dataplane.layout import CONN, KEY, V4_MAPPED, core_at, key_at, make_buckets, make_core
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.memory import allocate, mix, native64, record_at, unregister
 from mpserve.dataplane.tcp.table import find, flow_hash, insert
@@ -95,7 +95,7 @@ class FlowTable:
         self._core = make_core(Limits(max_connections=1), mac=bytes(6), ip="10.9.0.2", seed=seed)
         buckets = 1 << (2 * connections - 1).bit_length()
         self._arrays: dict[str, Any] = {
-            "buckets": allocate(np.int64, buckets),
+            "buckets": make_buckets(buckets),
             "records": allocate(CONN, connections),
             "keys": allocate(KEY, connections),
             "lookup": allocate(LOOKUP, 1),

@@ -4,6 +4,7 @@
 #define PYDPDK_DPDK_H
 
 #include <stdint.h>
+#include <string.h>
 
 #include <rte_cycles.h>
 #include <rte_dev.h>
@@ -17,6 +18,7 @@
 #include <rte_mbuf_pool_ops.h>
 #include <rte_memzone.h>
 #include <rte_pause.h>
+#include <rte_ring.h>
 #include <rte_version.h>
 
 #include "shim.h"

@@ -98,10 +98,11 @@ def make_arguments(
     return [*arguments, *more]
 
 
-def this_thread() -> str:
-    """An lcore map of one lcore, numbered 0, on the CPUs that the calling thread may use."""
+def this_thread(lcore: int = 0) -> str:
+    """An lcore map of one lcore on the CPUs that the calling thread may use. Processes that share memory number theirs
+    differently: an lcore's cache of a mempool is used without a lock."""
     cpus = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
-    return f"0@({cpus})"
+    return f"{lcore}@({cpus})"
 
 
 def init_with(arguments: Sequence[str], *, quiet: bool = True) -> None:
@@ -195,6 +196,19 @@ def cleanup() -> None:
     atexit.unregister(cleanup)
     folder = runtime.folder()
     check("rte_eal_cleanup", lib.rte_eal_cleanup())
+    while runtime.locked:
+        runtime.remove_files(runtime.locked.pop())
+    _remove_if_empty(folder)
+
+
+def abandon() -> None:
+    """Leave everything as it is until the process ends, and remove this process's files: no driver closes its device, which
+    some do at the expense of another process that uses the same. The EAL can't be initialised again in this process."""
+    if not _State.initialised:
+        return
+    _State.initialised, _State.ended = False, True
+    atexit.unregister(cleanup)
+    folder = runtime.folder()
     while runtime.locked:
         runtime.remove_files(runtime.locked.pop())
     _remove_if_empty(folder)

@@ -86,6 +86,12 @@ class Mempool:
         """How many mbufs are allocated. rte_mempool_in_use_count."""
         return lib.rte_mempool_in_use_count(self.pointer)
 
+    def refill(self) -> None:
+        """Put every mbuf back, whoever holds it: for the pool of a process that was killed, maybe in the middle of taking one.
+        Nobody may use the pool meanwhile, nor an mbuf of it afterwards. DpdkError with ENOTSUP where its mbufs are not kept
+        in a ring of DPDK's."""
+        call("pydpdk_pool_refill", self.pointer)
+
     def free(self) -> None:
         """Give the memory back; nobody may hold an mbuf of it. Twice is once. rte_mempool_free."""
         lib.rte_mempool_free(self.pointer)

@@ -33,6 +33,13 @@ def primary_is_alive(file_prefix: str | None = None) -> bool:
     return bool(lib.rte_eal_primary_proc_alive(path))
 
 
+def secondaries(file_prefix: str) -> list[int]:
+    """The pids of the living processes that are attached to the primary of this prefix, in this pid namespace."""
+    sockets = glob.glob(f"{glob.escape(root())}/{glob.escape(file_prefix)}/mp_socket_*")
+    pids = {int(os.path.basename(path).split("_")[2]) for path in sockets}
+    return sorted(pid for pid in pids if os.path.exists(f"/proc/{pid}"))
+
+
 def hugepage_files(file_prefix: str) -> list[str]:
     """The hugepages that files of this prefix hold, in every mounted hugetlbfs."""
     with open("/proc/mounts") as mounts:

@@ -219,6 +219,25 @@ uint16_t pydpdk_pool_data_room(struct rte_mempool *pool)
 	return rte_pktmbuf_data_room_size(pool);
 }
 
+static void put_back(struct rte_mempool *pool, void *opaque, void *mbuf, unsigned int index)
+{
+	rte_pktmbuf_init(pool, opaque, mbuf, index);
+	rte_mempool_ops_enqueue_bulk(pool, &mbuf, 1);
+}
+
+int pydpdk_pool_refill(struct rte_mempool *pool)
+{
+	const struct rte_mempool_ops *ops = rte_mempool_get_ops(pool->ops_index);
+
+	if (strncmp(ops->name, "ring_", 5) != 0)
+		return -ENOTSUP;
+	for (unsigned int lcore = 0; pool->cache_size != 0 && lcore < RTE_MAX_LCORE; lcore++)
+		pool->local_cache[lcore].len = 0;
+	rte_ring_reset(pool->pool_data);
+	rte_mempool_obj_iter(pool, put_back, NULL);
+	return 0;
+}
+
 uint64_t pydpdk_dev_flags(const struct rte_eth_dev_info *info)
 {
 	return *info->dev_flags;

@@ -52,6 +52,7 @@ int pydpdk_errno(void);
 int pydpdk_socket_id(void);
 void pydpdk_flush(void);
 uint16_t pydpdk_pool_data_room(struct rte_mempool *pool);
+int pydpdk_pool_refill(struct rte_mempool *pool);
 uint64_t pydpdk_dev_flags(const struct rte_eth_dev_info *info);
 void pydpdk_conf_interrupts(struct rte_eth_conf *conf, int lsc, int rxq, int rmv);
 struct rte_eth_rss_conf *pydpdk_conf_rss(struct rte_eth_conf *conf);

@@ -2,6 +2,7 @@
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import CONN, conn_at, counters_at, tcb_at
+from mpserve.dataplane.steering import is_steered
 from mpserve.dataplane.tcp.backlog import cookie_arrives, find_listener, find_syn, syn_arrives, syn_received_arrives
 from mpserve.dataplane.tcp.checks import (
     check_ack,
@@ -61,7 +62,7 @@ def _text_arrives(core, tcb, conn, seg, now):
 
 @compiled
 def _without_connection(core, seg, now):
-    """A segment for the backlog, a TIME_WAIT, a listener or nobody; the slot of the connection that it completes, or -1."""
+    """A segment for the backlog, a TIME_WAIT, another core, a listener or nobody; the slot of a connection completed, or -1."""
     index = find_syn(core, seg)
     if index >= 0:
         slot = syn_received_arrives(core, index, seg, now)
@@ -70,6 +71,8 @@ def _without_connection(core, seg, now):
         return _listen_arrives(core, seg, -1, now)
     waiting = find_time_wait(core, seg)
     if waiting >= 0 and not time_wait_arrives(core, waiting, seg):
+        return -1
+    if waiting < 0 and is_steered(core, seg):
         return -1
     return _listen_arrives(core, seg, waiting, now)
 

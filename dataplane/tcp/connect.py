@@ -6,8 +6,10 @@ from mpserve.dataplane.events import handle_of
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import CONN, conn_at, core_at, seg_at, tcb_at
 from mpserve.dataplane.neighbor import next_hop
-from mpserve.dataplane.owner import PYTHON, give_back, take
+from mpserve.dataplane.rss import comes_home
+from mpserve.dataplane.sharing import PYTHON, give_back, take
 from mpserve.dataplane.siphash import absorb_addresses, finish
+from mpserve.dataplane.steering import NOBODY, owner_elsewhere
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import find_syn, initial_sequence_number
 from mpserve.dataplane.tcp.connection import open_connection, owe_output
@@ -74,16 +76,26 @@ def _is_free(core, key, remote_port, local_port):
     key.ports = (remote_port << 16) | local_port
     key.hash = flow_hash(core, key.remote, key.local, key.ports)
     taken = find(core.flows, core.flow_count - 1, key, core.conns, _CONN_BYTES) >= 0
-    return not taken and find_syn(core, key) < 0 and find_time_wait(core, key) < 0
+    if taken or find_syn(core, key) >= 0 or find_time_wait(core, key) >= 0:
+        return False
+    return core.switchboard == 0 or owner_elsewhere(core, key) == NOBODY
 
 
 @compiled
 def _choose_port(core, key, remote_port):
-    """RFC 6056 section 3.3.3: from a keyed hash of the destination on, so that another destination tells nothing."""
+    """RFC 6056 section 3.3.3: from a keyed hash of the destination on, so that another destination tells nothing.
+
+    In a group each member takes one of so many ports, so that no two take the same; and of its own, where it can tell, one whose
+    replies come to its queue (Fastsocket's receive flow deliver).
+    """
     start = finish(absorb_addresses(core, key), (34 << 56) | np.int64(remote_port)) & 0x7FFFFFFF
-    for _ in range(PORTS):
+    members = max(core.members, 1)
+    for _ in range(PORTS // members):
         core.next_port += 1
-        if _is_free(core, key, remote_port, FIRST_PORT + (start + core.next_port) % PORTS):
+        port = FIRST_PORT + (start + core.next_port) % (PORTS // members) * members + core.member
+        if core.switchboard != 0 and not comes_home(core, key.remote, key.local, remote_port, port):
+            continue
+        if _is_free(core, key, remote_port, port):
             return True
     return False
 

@@ -10,6 +10,7 @@ from mpserve.dataplane.control import carry_ip_fields, owe_segment
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import control_at, cookie_syn_at, counters_at, listener_at
 from mpserve.dataplane.siphash import absorb, absorb_addresses, finish
+from mpserve.dataplane.switchboard import switchboard_at
 from mpserve.dataplane.tcp.seq import add
 from mpserve.dataplane.tcp.timestamps import stamp_control
 from mpserve.dataplane.wire import tcp
@@ -52,6 +53,8 @@ def owe_cookie(core, seg, listener, mss):
     carry_ip_fields(core, listener_at(core, listener))
     counters_at(core.counters).syn_cookies_sent += 1
     core.cookie_at = core.now
+    if core.switchboard != 0:
+        switchboard_at(core.switchboard).cookie_at = core.now
     control = control_at(core, core.control_count - 1)
     control.mss = core.mss
     if seg.ts_ok == 0:
@@ -75,7 +78,8 @@ def _with_low_bits(value, bits):
 @compiled
 def take_cookie(core, seg, listener):
     """Whether the segment acknowledges a cookie of ours; then the record of its SYN is at `cookie_syn_at`."""
-    if core.cookie_at == 0 or (core.now >> PERIOD_SHIFT) - (core.cookie_at >> PERIOD_SHIFT) > 1:
+    sent_at = core.cookie_at if core.switchboard == 0 else switchboard_at(core.switchboard).cookie_at
+    if sent_at == 0 or (core.now >> PERIOD_SHIFT) - (sent_at >> PERIOD_SHIFT) > 1:
         return False
     iss, irs = add(seg.ack, -1), add(seg.seq, -1)
     period, size_index = iss >> 27, (iss >> 24) & 7

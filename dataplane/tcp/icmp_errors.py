@@ -6,6 +6,7 @@ a connection timed out. Only a message about data in flight counts, which takes 
 
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import CONN, conn_at, counters_at, tcb_at
+from mpserve.dataplane.steering import is_error_steered
 from mpserve.dataplane.tcp.connection import REFUSED, destroy
 from mpserve.dataplane.tcp.path_mtu import smaller_mtu_arrives
 from mpserve.dataplane.tcp.seq import diff, within
@@ -25,7 +26,7 @@ def error_arrives(core, seg, kind, code, mtu, quoted_length):
         return
     slot = find(core.flows, core.flow_count - 1, seg, core.conns, _CONN_BYTES)
     if slot < 0:
-        counters.drop_icmp_no_connection += 1
+        counters.drop_icmp_no_connection += not is_error_steered(core, seg)
         return
     tcb, conn = tcb_at(core, slot), conn_at(core, slot)
     if not is_in_flight(tcb, seg.seq):

@@ -16,9 +16,10 @@ from mpserve.dataplane.device import parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.framework import leftovers, log, preflight
 from mpserve.framework.config import Config, make_config, read_file
+from mpserve.framework.cores import single_core
 
 ENVIRONMENT = "MPSERVE_"  # MPSERVE_DEVICE, MPSERVE_IP, MPSERVE_BUSY_POLL ...
-FROM_ENVIRONMENT = "device ip gateway busy_poll idle_spin_us cpu hugepages impair record take_over verbose".split()
+FROM_ENVIRONMENT = "device ip gateway busy_poll idle_spin_us cores hugepages impair record take_over verbose".split()
 
 
 def settings_of_environment() -> dict[str, Any]:
@@ -64,8 +65,9 @@ class Station:
                 "an event loop of mpserve needs the stack, which --device kernel has not: take asyncio's own loop"
             )
         preflight.check(config, spec)
-        if config.cpu is not None:
-            os.sched_setaffinity(0, {config.cpu})
+        core = single_core(config.cores, "an event loop")
+        if core is not None:
+            os.sched_setaffinity(0, {core})
         leftovers.remove_stale()
         compile_stack()
         undo.callback(leftovers.remove_own)

@@ -139,6 +139,9 @@ class StreamWorker(LoopWorker):
         self._log_error("handle")
         stream.abort()
 
+    def give_message(self, source: int, data: bytes) -> None:
+        self._user.on_message(source, data)
+
     def _log_error(self, where: str) -> None:
         self.handler_errors += 1
         self.log.exception("%s: exception in %s", type(self._user).__name__, where)

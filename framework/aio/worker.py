@@ -15,7 +15,7 @@ from mpserve.dataplane.completions import IDLE, Reason
 from mpserve.framework.aio.faces import Listener
 from mpserve.framework.handler import Handler
 from mpserve.framework.lwsocket import LwSocket
-from mpserve.framework.worker import ACCEPT, CLOSED, NAP_SECONDS, WRITABLE, Worker
+from mpserve.framework.worker import ACCEPT, CLOSED, WRITABLE, Worker
 
 if TYPE_CHECKING:
     from mpserve.framework.aio.loop import Loop
@@ -68,7 +68,7 @@ class LoopWorker(Worker):
 
     def watch(self, descriptor: int) -> None:
         """Let what happens on a descriptor end a sleep: the kernel selector's epoll."""
-        self._idle_poll.register(descriptor, select.POLLIN)
+        self.idle_poll.register(descriptor, select.POLLIN)
 
     def start_standby(self) -> None:
         """From now until `close` another thread turns the stack while the loop's is away for long, or doesn't run."""
@@ -85,6 +85,8 @@ class LoopWorker(Worker):
             self._run_calls()
         if self.now >= self._next_timer:
             self._run_timers()
+        for function in self.each_turn:
+            function()
         self.channel.leave()  # whatever the loop runs next: if it takes long, the standby turns the stack
         if self.descriptors.watched:
             self._look()
@@ -97,7 +99,7 @@ class LoopWorker(Worker):
         count = channel.turn()
         self.now = channel.now_us / 1e6
         if count > 0:
-            self._nap = NAP_SECONDS
+            self._watch.worked()
             self._dispatch(count)
         return count
 
@@ -201,7 +203,7 @@ class LoopWorker(Worker):
             if count > 0:
                 self._drain_events(count)
             elif not self.channel.words:
-                self._idle_poll.poll(1)
+                self.idle_poll.poll(1)
             if not self._owes() or time.monotonic() > until:
                 return
 

@@ -103,7 +103,7 @@ def ask(port: int, data: bytes) -> bytes:
 def test_it_serves_where_there_is_no_dpdk_and_says_what_it_is(folder: Path) -> None:
     port = free_port()
     with serving(folder, "--listen", f":{port}") as said:
-        assert "Upper on kernel sockets, not the stack, core " in said[0]
+        assert "Upper on kernel sockets, not the stack, core" in said[0]
         assert said[1] == f"serving tcp://127.0.0.1:{port}\n"
         assert ask(port, b"hello") == b"HELLO"
 

@@ -71,6 +71,9 @@ class World:
         return done.stdout.decode()
 
     def serve(self, *words: str, program: list[str] = MPSERVE) -> "Served":
+        """On one core: what several workers do is tested elsewhere."""
+        if program == MPSERVE and "--cores" not in words:
+            words = (*words, "--cores", str(min(os.sched_getaffinity(0))))
         self.servers.append(Served(self.command(*program, *words), self.folder))
         return self.servers[-1]
 
@@ -217,7 +220,7 @@ def test_a_killed_worker_is_replaced(world: World) -> None:
         time.sleep(2.1)  # longer than what counts as a quick failure
         worker = served.worker()
         os.kill(worker, signal.SIGKILL)
-        served.until_error(f"worker {worker} died: SIGKILL")
+        served.until_error(f"worker {worker} on core {min(os.sched_getaffinity(0))} died: SIGKILL")
         deadline = time.monotonic() + 30
         while world.say("abc") != "abc":
             assert time.monotonic() < deadline, served.errors.read_text()

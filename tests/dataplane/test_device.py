@@ -108,6 +108,33 @@ def test_memory_is_huge_or_not() -> None:
     assert "--in-memory" in arguments("ring", hugepages=True) and "--no-huge" not in arguments("ring", hugepages=True)
 
 
+def test_a_shared_port_has_files_and_who_attaches_hears_of_its_device_from_it() -> None:
+    spec, nic = parse_device("memif:/s"), parse_device("pci:03:00.0,devargs=a=1")
+    holds = device_arguments.shared_arguments(spec, lcores="0@(3)", file_prefix="p", memory=100)
+    assert {"--proc-type=primary", "--no-pci"} <= set(holds) and "net_memif0" in holds[-1]
+    attaches = device_arguments.attaching_arguments(spec, lcores="1@(3)", file_prefix="p")
+    assert {"--proc-type=secondary", "--lcores=1@(3)", "--no-pci"} <= set(attaches) and "--vdev" not in attaches
+    assert not {"--in-memory", "--no-huge", "--no-shconf"} & {*holds, *attaches}
+    for told in (
+        device_arguments.shared_arguments(nic, lcores="0@(3)", file_prefix="p", memory=100),
+        device_arguments.attaching_arguments(nic, lcores="1@(3)", file_prefix="p"),
+    ):
+        assert told[-2:] == ["-a", "03:00.0,a=1"]  # both probe it
+
+
+def test_a_shared_port_holds_the_pools_and_blocks_of_all() -> None:
+    spec = parse_device("memif:/s")
+    one, three = (device_arguments.memory_mb(spec, 10 << 20, queues) - 32 for queues in (1, 3))
+    assert three in (3 * one, 3 * one + 1, 3 * one + 2)
+
+
+def test_every_kind_says_what_several_workers_do_with_it() -> None:
+    assert {driver.several for driver in DRIVERS.values()} == set(device.SEVERAL)
+    assert all(driver.max_queues > 1 for driver in DRIVERS.values() if driver.several != "one")
+    with pytest.raises(DeviceError, match="--device pcap:x serves 1 worker, not 2: name 1 of the cores with --cores"):
+        device_checks.check_queues(parse_device("pcap:x"), 2)
+
+
 @pytest.mark.parametrize(
     ("text", "vdev"),
     [
@@ -180,11 +207,11 @@ def test_memif_refuses_what_is_no_socket_and_a_client_without_server(tmp_path: P
 
 
 def test_hugepages_on_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_port, "_free_hugepages_mb", lambda: 2)
+    monkeypatch.setattr(device_port, "free_hugepages_mb", lambda: (2, 2))
     with pytest.raises(DeviceError, match=r"--hugepages on: 50 MiB are needed and 2 MiB are free: type sysctl"):
         device_port.use_hugepages(50, "on")
     assert not device_port.use_hugepages(50, "auto")
-    monkeypatch.setattr(device_port, "_free_hugepages_mb", lambda: 1024)
+    monkeypatch.setattr(device_port, "free_hugepages_mb", lambda: (1024, 2))
     assert device_port.use_hugepages(50, "auto")
     assert not device_port.use_hugepages(50, "off")
 
@@ -193,7 +220,7 @@ def test_hugepages_on_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_made_is_not_opened(text: str) -> None:
     with pytest.raises(DeviceError, match="isn't made yet|no interface 'mpstnone'|can't read /mpst/none"):
         device_port._check_made(parse_device(text))
-        device_port._prepare(parse_device(text))
+        device_port.prepare(parse_device(text))
 
 
 def test_no_dpdk_is_one_line(tmp_path: Path) -> None:

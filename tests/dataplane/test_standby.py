@@ -5,7 +5,7 @@ from peer import MSS_1460, SCALE_7, Peer, pattern
 
 from mpserve.dataplane.events import Command, Event, Reason
 from mpserve.dataplane.layout import V4_MAPPED, ipv4
-from mpserve.dataplane.owner import PYTHON
+from mpserve.dataplane.sharing import PYTHON
 from mpserve.dataplane.standby import standby_turn
 from mpserve.dataplane.tcp.connect import connect
 from mpserve.dataplane.tcp.state import State

@@ -1,6 +1,6 @@
 """A worker process without a stack: the supervisor's protocol with nothing behind it.
 
-What it does is a word in the handler's option `act`, in this order of words: seconds to live and how to end.
+What it does is the handler's option `act`, with `@INDEX` behind it what one of several workers does.
 """
 
 import os
@@ -11,6 +11,7 @@ from typing import Any
 
 from mpserve.dataplane.errors import SetupError
 from mpserve.framework import process
+from mpserve.framework.group import PID, Group
 
 
 def compile_units(control: process.Control) -> None:
@@ -26,7 +27,9 @@ def missing_units() -> list[str]:
 
 
 def serve(control: process.Control, order: dict[str, Any]) -> None:
-    act = order["options"].get("act", "")
+    act, _, only = order["options"].get("act", "").partition("@")
+    if only and order["index"] != int(only):
+        act = ""
     print(f"stub worker on {order['device']}: {act}", file=sys.stderr)
     if act == "refuse" or (act == "refuse later" and os.path.getsize(order["counters"])):
         raise SetupError("the worker has no such device: plug one in")
@@ -37,7 +40,10 @@ def serve(control: process.Control, order: dict[str, Any]) -> None:
     else:
         signal.signal(signal.SIGTERM, drain)
     with open(order["counters"], "r+b") as counters:
-        counters.write(b"\1")
+        counters.write(bytes(8))
+    group = Group.attach(order["group"], order["index"])
+    assert (group.get(group.index, PID), group.cores) == (os.getpid(), order["cores"])
+    group.counters_of(group.index)[0] += 1
     control.say("ready", device="stub", mac="02:00:00:00:00:01", mtu=1500)
     if act == "die":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -106,8 +106,12 @@ def test_cpu_masks(world):
     channel = world.channel
     here = 1 << world.host.worker.core
     assert channel.register(channel.listen(("", 100)), cpu_mask=here)
-    for mask in (here << 1, here | here << 1, -1):
-        with pytest.raises(ValueError, match="cpu_mask .*: this channel serves core 0 alone"):
+    for mask, wrong in (
+        (here << 1, "without this"),
+        (here | here << 1, "with a core that no"),
+        (-1, "with a core that no"),
+    ):
+        with pytest.raises(ValueError, match=f"cpu_mask .*, {wrong}.*: give a part of 0x1 with 0x1, or 0 for 0x1"):
             channel.register(channel.listen(("", 101)), cpu_mask=mask)
 
 

@@ -10,6 +10,8 @@ from mpserve.dataplane.errors import SetupError
 from mpserve.framework import config
 from mpserve.framework.config import make_config
 
+FIRST_CORE = min(os.sched_getaffinity(0))
+
 
 def test_defaults() -> None:
     made = make_config({})
@@ -70,7 +72,16 @@ def test_routes(separator: str) -> None:
         ({"listen": ":http"}, "type --listen :PORT"),
         ({"listen": "10.9.0.3:80"}, "the server's only address is 10.9.0.2: type --listen :80"),
         ({"listen": [":80", ":80"]}, "--listen :80 is given twice"),
-        ({"cpu": 4096}, "--cpu 4096: this process may run on"),
+        (
+            {"cores": 4096},
+            "--cores 4096: core 4096 isn't there, or is outside the affinity mask; this process may run on",
+        ),
+        ({"cores": f"{FIRST_CORE},{FIRST_CORE}"}, f"names core {FIRST_CORE} twice: type --cores {FIRST_CORE}"),
+        ({"cores": ""}, "--cores : type numbers and ranges, such as --cores"),
+        ({"cores": "0-"}, "--cores 0-: type numbers and ranges"),
+        ({"cores": "1-0"}, "--cores 1-0: type numbers and ranges"),
+        ({"cores": True}, "cores = True: give numbers and ranges, such as cores = '0,2-5'"),
+        ({"cores": [0.5]}, "cores = [0.5]: give numbers and ranges"),
         ({"record": "/nowhere/at/all.pcap"}, "there is no folder /nowhere/at"),
         ({"record": "/tmp"}, "can't be written"),
         ({"idle_spin_us": -1}, "out of range"),

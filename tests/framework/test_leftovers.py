@@ -28,11 +28,14 @@ def test_runtime_folders_of_dpdk_go_too(tmp_path: Path, monkeypatch) -> None:  #
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     stale = tmp_path / "dpdk" / "mpserve-999999999-1-{}".format(os.stat("/proc/self/ns/pid").st_ino)
     other = tmp_path / "dpdk" / "rte"
-    own = tmp_path / "dpdk" / leftovers.own_name()
-    for folder in (stale, other, own):
+    workers = [tmp_path / "dpdk" / leftovers.worker_name(index) for index in (0, 1, 10)]
+    for folder in (stale, other, *workers):
         folder.mkdir(parents=True)
         (folder / "config").touch()
     assert stale.name in leftovers.remove_stale()
-    assert (stale.exists(), other.exists(), own.exists()) == (False, True, True)
-    leftovers.remove_worker_files()
-    assert (other.exists(), own.exists()) == (True, False)
+    assert (stale.exists(), other.exists()) == (False, True)
+    assert [folder.exists() for folder in workers] == [True, True, True]
+    leftovers.remove_worker_files(1)
+    assert [folder.exists() for folder in workers] == [True, False, True]
+    leftovers.remove_own()
+    assert (other.exists(), *(folder.exists() for folder in workers)) == (True, False, False, False)

@@ -20,6 +20,7 @@ from mpserve.framework.server import Server
 HERE = Path(__file__).parent
 Stub = find_handler(f"{HERE / 'stub_server.py'}:Stub")
 PATIENCE = 20.0
+FIRST_CORE = min(os.sched_getaffinity(0))
 
 
 class Program:
@@ -106,8 +107,8 @@ def test_a_worker_that_is_killed_is_replaced_and_the_reason_logged() -> None:
         wait_until(lambda: len(server.children()) == 2, "no spare process")
         worker = min(server.children())
         os.kill(worker, signal.SIGKILL)
-        assert f"worker {worker} died: SIGKILL" in server.until_error("died")
-        assert re.search(r"worker \d+ serves again after \d", server.until_error("again"))
+        assert f"worker {worker} on core {FIRST_CORE} died: SIGKILL" in server.until_error("died")
+        assert re.search(rf"worker \d+ on core {FIRST_CORE} serves again after \d", server.until_error("again"))
         server.process.terminate()
         assert server.end()[0] == 0
 
@@ -118,7 +119,7 @@ def test_three_quick_failures_end_the_server() -> None:
         assert status == 1
         assert "serving" not in out
         reason = "exit status 1: RuntimeError: on_start went wrong"
-        last = f"mpserve: the worker died 3 times in a row, the last time by {reason}"
+        last = f"mpserve: the worker on core {FIRST_CORE} died 3 times in a row, the last time by {reason}"
         assert err.strip().splitlines()[-1] == last
         assert err.count("stub worker on ring") == 3
         assert not server.segments()
@@ -222,8 +223,8 @@ def test_as_a_context_manager() -> None:
     with Server(Stub, listen=":70", device="ring", say=said.append, grace_seconds=1.0) as server:
         assert said[-1] == "serving tcp://10.9.0.2:70"
         assert server.urls == ["tcp://10.9.0.2:70"]
-        assert is_alive(server.worker_pid)
-    assert not is_alive(server.worker_pid)
+        assert [is_alive(pid) for pid in server.worker_pids] == [True]
+    assert not any(map(is_alive, server.worker_pids))
     assert not glob.glob(f"/dev/shm/mpserve-{os.getpid()}-*")
 
 

@@ -11,7 +11,7 @@ import pytest
 import mpserve
 from mpserve.dataplane.events import Reason
 from mpserve.dataplane.limits import Limits
-from mpserve.framework import worker as worker_module
+from mpserve.framework import device_watch
 from mpserve.framework.worker import Worker
 from mpserve.testing.wire import Wire
 
@@ -271,8 +271,8 @@ def test_a_worker_announces_its_address():
 
 
 def test_a_device_in_error_ends_the_worker(monkeypatch):
-    monkeypatch.setattr(worker_module, "DEVICE_ERRORS", 3)
-    monkeypatch.setattr(worker_module, "NAP_SECONDS", 0.0001)
+    monkeypatch.setattr(device_watch, "DEVICE_ERRORS", 3)
+    monkeypatch.setattr(device_watch, "NAP_SECONDS", 0.0001)
     reader, writer = os.pipe()
     wire = Wire(mbufs=64)
     wire.wait_fds, wire.spec = [reader], "wire"
@@ -316,3 +316,11 @@ def test_a_post_to_a_core_without_a_worker_is_refused(mpserve_host):
     host = mpserve_host(Messages())
     with pytest.raises(ValueError, match="no worker runs on core 7"):
         host.worker.post(7, b"")
+    with pytest.raises(ValueError, match="a message of 1048577 bytes: 1048576 at most"):
+        host.worker.post(mpserve.ALL, bytes((1 << 20) + 1))
+
+
+def test_a_worker_alone_has_its_counters_as_those_of_all(mpserve_host):
+    host = mpserve_host(Messages())
+    assert host.worker.cores == [0]
+    assert host.worker.all_stats == [{"core": 0} | host.worker.stats]

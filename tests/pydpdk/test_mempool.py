@@ -134,3 +134,17 @@ def test_packed_pool_refuses_what_others_do(start):
     with pytest.raises(DpdkError) as refused:
         Mempool.create("odd", 63, cache=0, private_bytes=3, packed=True)
     assert refused.value.errno == errno.EINVAL
+
+
+def test_refill_takes_back_what_a_dead_process_held(start):
+    from pydpdk import Mempool, symbols
+
+    start()
+    pool = Mempool.create("frames", 1023, packed=True)
+    alloc = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 4)(symbols.address("pydpdk_alloc_bulk"))
+    mbufs = (ctypes.c_int64 * 1023)()
+    assert alloc(pool.address, ctypes.addressof(mbufs), 400) == 0
+    pool.refill()
+    assert pool.available() == 1023
+    assert alloc(pool.address, ctypes.addressof(mbufs), 1023) == 0 and len(set(mbufs)) == 1023
+    assert pool.available() == 0

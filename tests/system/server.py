@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mpserve.dataplane.layout import COUNTER_NAMES
+from mpserve.framework.counters import read_segment, segment_bytes
 
 MPSERVE = [sys.executable, "-m", "mpserve.cli"]
 START_SECONDS = 400.0  # a first start compiles the stack
@@ -28,11 +29,15 @@ MARK = "MPSERVE_TEST_RUN"
 class Server:
     """A running server: `pid` of the supervisor, `urls` as it printed them, what it wrote on stderr so far."""
 
-    def __init__(self, arguments: list[str], program: list[str], environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, arguments: list[str], program: list[str], environment: dict[str, str], folder: Path, all_cores: bool
+    ) -> None:
         self.mark = f"{MARK}={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self.before = _interfaces()
+        if "--cores" not in arguments and not all_cores and arguments[0] in ("run", "http", "echo", "memcached"):
+            arguments = [*arguments, "--cores", str(min(os.sched_getaffinity(0)))]
         self.process = subprocess.Popen(
             [*program, *arguments],
             stdin=subprocess.DEVNULL,
@@ -72,10 +77,16 @@ class Server:
 
     @property
     def counters(self) -> dict[str, int]:
-        """The worker's counters, from their segment."""
+        """The only worker's counters, from their segment."""
+        (row,) = self.all_counters(1)
+        return row
+
+    def all_counters(self, workers: int) -> list[dict[str, int]]:
+        """The counters of so many workers, in the order of their cores."""
         (path,) = glob.glob(f"/dev/shm/mpserve-{self.pid}-*-counters")
-        words = memoryview(Path(path).read_bytes()).cast("q")
-        return dict(zip(COUNTER_NAMES, words, strict=True))
+        content = Path(path).read_bytes()
+        assert len(content) == segment_bytes(8 * len(COUNTER_NAMES), workers)
+        return read_segment(content, COUNTER_NAMES, workers)
 
     @property
     def processes(self) -> list[int]:
@@ -84,16 +95,22 @@ class Server:
 
     @property
     def worker(self) -> int:
-        """The pid of the process that serves: the one that maps the counters' segment."""
-        found = [pid for pid in self.processes if f"mpserve-{self.pid}-" in _read(f"/proc/{pid}/maps")]
+        """The pid of the process that serves, if there is one."""
+        found = self.workers
         assert len(found) == 1, (found, self.log)
         return found[0]
+
+    @property
+    def workers(self) -> list[int]:
+        """The pids of the processes that serve: those that map the counters' segment."""
+        return [pid for pid in self.processes if f"mpserve-{self.pid}-" in _read(f"/proc/{pid}/maps")]
 
     def describe(self) -> None:
         """Print what there is to know of it, for a test that failed."""
         print(self.said, self.log, sep="\n", file=sys.stderr)
         with contextlib.suppress(ValueError, OSError):
-            print({name: count for name, count in self.counters.items() if count}, file=sys.stderr)
+            for row in self.all_counters(len(self.workers)):
+                print({name: count for name, count in row.items() if count}, file=sys.stderr)
 
     def wait_for_log(self, words: str, seconds: float = 20.0) -> str:
         """Wait until it has written these words; the line that holds them."""
@@ -137,9 +154,13 @@ def serving(
     folder: Path = Path("/"),
     urls: int = 1,
     stop: int = signal.SIGINT,
+    all_cores: bool = False,
 ) -> Iterator[Server]:
-    """`mpserve ARGUMENTS` serving, in the caller's network namespace. Stopped at the end, when nothing may be left."""
-    server = Server(list(arguments), program or MPSERVE, environment or {}, folder)
+    """`mpserve ARGUMENTS` serving, in the caller's network namespace, on one core unless --cores or `all_cores` says otherwise.
+
+    Stopped at the end, when nothing may be left.
+    """
+    server = Server(list(arguments), program or MPSERVE, environment or {}, folder, all_cores)
     try:
         server.wait_until_serving(urls)
         yield server

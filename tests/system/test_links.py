@@ -153,8 +153,8 @@ def test_queues_that_nobody_serves_are_refused() -> None:
     ip("link add web numrxqueues 4 numtxqueues 4 type veth peer name other numrxqueues 4 numtxqueues 4")
     with pytest.raises(DeviceError, match=r"4 receive queues and 1 would be served: type ethtool -L web"):
         link_of("af_xdp:web")
-    with pytest.raises(DeviceError, match="serves 1 worker, not 2"):
-        link_of("af_packet:web", queues=2)
+    with pytest.raises(DeviceError, match="serves 1 worker, not 2: name 1 of the cores with --cores"):
+        link_of("pcap:x", queues=2)
 
 
 def test_no_capability_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,217 @@
+"""Devices that one process opens for several workers: they attach, move frames on their own queues, are killed and replaced."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mpserve.dataplane import flow_hash
+from mpserve.dataplane.device import parse_device
+from mpserve.dataplane.errors import DeviceError
+from mpserve.dataplane.shared_port import SharedPort, open_shared_port
+
+pytest.importorskip("pydpdk", reason="needs DPDK and the pydpdk extension", exc_type=ImportError)
+pytestmark = [pytest.mark.root, pytest.mark.dpdk]
+
+ECHO = [sys.executable, "-m", "mpserve.dataplane.device_echo"]
+CLIENT = [sys.executable, str(Path(__file__).parent / "memif_client.py")]
+RESERVED = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+PAGES = 128  # of 2 MiB
+FRAMES = 20  # what the client sends on each queue
+
+
+@pytest.fixture
+def hugetlbfs(tmp_path: Path) -> Iterator[Path]:
+    """Hugepages for the test, and a mount of its own; given back afterwards."""
+    if not RESERVED.exists():
+        pytest.skip("this kernel has no hugepages of 2 MiB")
+    before = RESERVED.read_text()
+    folder = tmp_path / "huge"
+    folder.mkdir()
+    RESERVED.write_text(str(int(before) + PAGES))
+    try:
+        mounted = subprocess.run(["mount", "-t", "hugetlbfs", "mpst", folder], capture_output=True, text=True)
+        if mounted.returncode != 0:
+            pytest.skip(f"no hugetlbfs can be mounted: {mounted.stderr.strip()}")
+        yield folder
+        left = os.listdir(folder)
+        subprocess.run(["umount", folder], check=True)
+        assert left == []
+    finally:
+        RESERVED.write_text(before)
+
+
+class Worker:
+    """A frame echo that is attached to one queue of a shared port."""
+
+    def __init__(self, device: str, queue: int, file_prefix: str, *more: str) -> None:
+        words = [*ECHO, device, "--made", "--queue", str(queue), "--queues", "2", "--file-prefix", file_prefix, *more]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/")
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().startswith("ready")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> int:
+        """How many frames it saw."""
+        self.process.send_signal(signal.SIGTERM)
+        said, _ = self.process.communicate(timeout=10)
+        assert self.process.returncode == 0
+        return int(said.split()[0].removeprefix("frames="))
+
+
+StartWorker = Callable[..., Worker]
+
+
+@contextlib.contextmanager
+def shared(device: str) -> Iterator[tuple[SharedPort, StartWorker]]:
+    """The port, and what starts a worker on a queue of it. Workers that live at the end are killed."""
+    file_prefix = f"mpst{uuid.uuid4().hex[:8]}"
+    started: list[Worker] = []
+
+    def start(queue: int, *more: str) -> Worker:
+        started.append(Worker(device, queue, file_prefix, *more))
+        return started[-1]
+
+    with open_shared_port(parse_device(device), 2, file_prefix=file_prefix, block_bytes=1 << 20) as port:
+        try:
+            yield port, start
+        finally:
+            for worker in started:
+                if worker.process.poll() is None:
+                    worker.kill()
+    assert not os.path.exists(f"/var/run/dpdk/{file_prefix}")
+
+
+def test_workers_on_a_ring_are_killed_and_replaced(hugetlbfs: Path) -> None:
+    """Each circulates frames as fast as it can, so that the kill hits it in the middle of that."""
+    with shared("ring") as (port, start):
+        workers = [start(0, "--send", "5"), start(1, "--send", "5")]
+        for turn in range(6):
+            time.sleep(0.05)
+            workers[turn % 2].kill()
+            port.renew(turn % 2)
+            workers[turn % 2] = start(turn % 2, "--send", "5")
+        time.sleep(0.2)
+        assert min(worker.end() for worker in workers) > 1000
+
+
+@contextlib.contextmanager
+def memif_client(path: Path, queues: int) -> Iterator["subprocess.Popen[str]"]:
+    client = subprocess.Popen(
+        [*CLIENT, str(path), str(queues)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert client.stdout is not None and client.stdout.readline() == "ready\n"
+        yield client
+    finally:
+        client.kill()
+        client.communicate()
+
+
+def exchange(client: "subprocess.Popen[str]", tag: str) -> dict[str, list[int]]:
+    """See memif_client.py."""
+    assert client.stdin is not None and client.stdout is not None
+    client.stdin.write(tag + "\n")
+    client.stdin.flush()
+    found: dict[str, list[int]] = json.loads(client.stdout.readline())
+    return found
+
+
+BOTH = {"right": [FRAMES, FRAMES], "wrong": [0, 0]}
+
+
+def warm(client: "subprocess.Popen[str]") -> None:
+    """A worker maps the peer's memory at its first look; what was sent before waits in the ring."""
+    for _ in range(20):
+        if exchange(client, "warm")["right"] == [FRAMES, FRAMES]:
+            return
+    raise AssertionError("the workers do not answer")
+
+
+def test_workers_on_a_memif_are_killed_and_replaced_and_so_is_the_peer(hugetlbfs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wire"
+    with shared(f"memif:{path}") as (port, start):
+        workers = [start(0), start(1)]
+        with memif_client(path, 2) as client:
+            warm(client)
+            assert exchange(client, "first") == BOTH
+            workers[0].kill()
+            assert exchange(client, "lost") == {"right": [0, FRAMES], "wrong": [0, 0]}
+            port.renew(0)
+            workers[0] = start(0)
+            warm(client)  # it answers what has waited for it, too
+            assert exchange(client, "second") == BOTH
+        with memif_client(path, 2) as client:
+            warm(client)
+            assert exchange(client, "another peer") == BOTH
+        assert min(worker.end() for worker in workers) >= 2 * FRAMES
+
+
+def test_a_peer_with_fewer_queues_is_refused(hugetlbfs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wire"
+    with shared(f"memif:{path}") as (port, _), memif_client(path, 1):
+        with pytest.raises(DeviceError, match="the peer has 1 queue and 2 workers need one each: give it 2, or name 1"):
+            port.hear()
+        assert port.process.wait(10) == 2
+
+
+ATTACHED = """
+import sys
+from mpserve.dataplane.device import open_device, parse_device
+device = open_device(parse_device(sys.argv[1]), queue=1, queues=3, file_prefix=sys.argv[2], block_bytes=4096)
+print(device.queue, device.rss_key.hex(), *device.rss_table, len(device.blocks))
+device.close()
+"""
+
+
+def test_a_nic_spreads_flows_by_our_key_and_the_workers_know_it(hugetlbfs: Path) -> None:
+    """On net_null, which keeps a key and a redirection table and spreads nothing."""
+    device, file_prefix = "vdev:net_null0", "mpstnic"
+    with open_shared_port(parse_device(device), 3, file_prefix=file_prefix, block_bytes=4096) as port:
+        for _ in range(2):
+            words = [sys.executable, "-c", ATTACHED, device, file_prefix]
+            done = subprocess.run(words, capture_output=True, text=True, cwd="/", check=False)
+            assert done.returncode == 0, done.stderr
+            queue, key, *table, size = done.stdout.split()
+            assert queue == "1" and bytes.fromhex(key) == flow_hash.KEY and int(size) >= 4096
+            assert [int(entry) for entry in table] == flow_hash.table(3)
+            port.renew(1)
+
+
+def test_more_queues_than_the_device_has(hugetlbfs: Path) -> None:
+    with pytest.raises(DeviceError, match="--device ring serves 16 workers, not 17"):
+        open_shared_port(parse_device("ring"), 17, file_prefix="mpst")
+
+
+def test_what_dpdk_refuses_is_one_line_and_leaves_nothing(hugetlbfs: Path) -> None:
+    with pytest.raises(DeviceError, match="pci:0000:ff:1f.7") as caught:
+        open_shared_port(parse_device("pci:0000:ff:1f.7"), 2, file_prefix="mpstpci")
+    assert "\n" not in str(caught.value)
+    assert not os.path.exists("/var/run/dpdk/mpstpci")
+
+
+def test_without_hugepages_it_says_what_to_type() -> None:
+    with pytest.raises(DeviceError, match="with several workers needs .* type (sysctl vm.nr_hugepages=|mkdir)"):
+        open_shared_port(parse_device("ring"), 16, file_prefix="mpst", block_bytes=1 << 40)
+
+
+def test_the_port_ends_with_whoever_opened_it_once_its_workers_have_ended(hugetlbfs: Path) -> None:
+    with shared("ring") as (port, start):
+        worker = start(0)
+        assert port.process.stdin is not None
+        port.process.stdin.close()
+        time.sleep(0.3)
+        assert port.process.poll() is None
+        worker.end()
+        assert port.process.wait(10) == 0
