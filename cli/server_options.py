@@ -32,6 +32,9 @@ _OPTIONS = [
     click.option("--busy-poll/--no-busy-poll", default=None, help="Never sleep: lowest latency, a whole core."),
     click.option("--idle-spin-us", type=int, metavar="N", help="Microseconds without a frame before sleeping.  [200]"),
     click.option("--cores", metavar="LIST", help="A worker on each of these cores, such as 0,2-5.  [those allowed]"),
+    click.option(
+        "--rebalance/--no-rebalance", default=None, help="Busy cores hand new connections to idle ones.  [off]"
+    ),
     click.option("--hugepages", type=click.Choice(["auto", "on", "off"]), help="Whether DPDK takes hugepages.  [auto]"),
     click.option("--max-connections", type=int, metavar="N", help="How many at a time.  [65536]"),
     click.option("--limit", metavar="NAME=VALUE", multiple=True, help="Another limit, such as sndbuf_bytes=65536."),
@@ -62,7 +65,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_options(command, _OPTIONS)
 
 
-_NOT_FOR_LOOPS = ("--listen", "--set", "--publish")
+_NOT_FOR_LOOPS = ("--listen", "--set", "--publish", "--rebalance")
 
 
 def loop_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,9 +92,8 @@ def _with_options(command: Callable[..., Any], options: list[Callable[..., Any]]
 
 
 _NAMES = (
-    "device ip gateway routes listen set_ busy_poll idle_spin_us cores hugepages max_connections limit record impair publish "
-    "take_over "
-    "grace_seconds slow_callback config verbose"
+    "device ip gateway routes listen set_ busy_poll idle_spin_us cores rebalance hugepages max_connections limit record "
+    "impair publish take_over grace_seconds slow_callback config verbose"
 ).split()
 
 

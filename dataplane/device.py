@@ -5,7 +5,7 @@ Nothing here touches DPDK or the kernel: `device_port` opens the port, `links` m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,6 +180,7 @@ class Device:
     description: str = ""
     rss_key: bytes = b""
     rss_table: bytes = b""
+    redirect: Callable[[Mapping[int, int]], None] | None = None  # gives entries of `rss_table` another queue
     few_rx_mbufs: bool = False  # frames are received into a pool of few large ones
     blocks: Any = None  # a writable buffer in a DPDK memzone, if asked for
     _look_after: Callable[[], None] | None = field(default=None, repr=False)

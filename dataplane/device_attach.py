@@ -8,6 +8,7 @@ the description of the port.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from mpserve.dataplane import device_arguments, flow_hash
@@ -69,9 +70,17 @@ def _find(spec: DeviceSpec, queue: int, block_bytes: int) -> Device:
     with contextlib.suppress(OSError):
         spreading = bytes(Memzone.lookup(SPREADING).buffer())
         device.rss_key, device.rss_table = spreading[:KEY_BYTES], spreading[KEY_BYTES:][: flow_hash.ENTRIES]
+        device.redirect = lambda entries: _redirect(found[0], entries)
     return device
 
 
 def _follow_link(port: Any) -> None:
     """net_memif maps the peer's memory in this process, or lets it go, when it is asked about the link."""
     port.link()
+
+
+def _redirect(port: Any, entries: Mapping[int, int]) -> None:
+    """Give entries of the redirection table, and those that repeat them in a longer one, another queue."""
+    size = port.info().reta_size
+    period = min(size, flow_hash.ENTRIES)
+    port.update_reta({at: queue for entry, queue in entries.items() for at in range(entry % period, size, period)})

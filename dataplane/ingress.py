@@ -11,7 +11,8 @@ from mpserve.dataplane.mbuf import checksum_is_good, data_address, frame_length,
 from mpserve.dataplane.memory import call2, native64
 from mpserve.dataplane.neighbor import arp_arrives
 from mpserve.dataplane.recorder import record_frame
-from mpserve.dataplane.steering import ARP, oldest_from, record_kind, share_arp, take_off
+from mpserve.dataplane.shared_accepts import are_shared, take_new
+from mpserve.dataplane.steering import ARP, DATAGRAM, oldest_from, record_kind, share_arp, take_off
 from mpserve.dataplane.tcp.arrives import segment_arrives
 from mpserve.dataplane.tcp.connection import owe_unresolved
 from mpserve.dataplane.tcp.options import parse_options
@@ -58,8 +59,11 @@ def _take_steered(core):
             _steered_arrives(core, record + 8, record_kind(record))
             take_off(core, member, record)
             count += 1
-    core.steered = 0
     counters_at(core.counters).steered_in += count
+    if are_shared(core) and take_new(core, core.scratch) != 0:
+        _steered_arrives(core, core.scratch, DATAGRAM)
+        count += 1
+    core.steered = 0
     return count
 
 

@@ -159,6 +159,7 @@ CONN = _whole_lines(  # by the same slot
     ("keep_interval_ms", "i4"),
     ("keep_count", "i4"),
     ("keep_probes", "i4"),  # unanswered
+    ("fd", "i4"),  # where connections have one (`handles`)
     ("epoch_at", "i8"),  # CUBIC: when this congestion avoidance began; 0: not yet
     ("w_max", "f8"),
     ("w_prior", "f8"),
@@ -334,6 +335,8 @@ CORE = np.dtype(
             "rx_pkts tx_pkts tx_count tx_rows spare_pkts spare_count record record_bytes record_head record_tail "
             # other cores: the segment shared with them, our number there, whether the frame at hand came from one
             "switchboard member members steered write "
+            # by address, for comparison (`handles`): what makes a descriptor for each connection, what closes it; 0: nothing
+            "open_fd close_fd "
         ).split()
     ]
 )

@@ -9,6 +9,8 @@ BLOCK_BYTES = 2048  # of send buffers, unread and out-of-order data
 EVENT_ROWS = 1024  # more than a batch: one burst may finish after the batch is full
 CONGESTION_CONTROLS = ("cubic", "newreno")
 FRAGMENT_POLICIES = ("reassemble", "refuse")
+ACCEPT_QUEUES = ("partitioned", "shared")
+HANDLES = ("lwsocket", "fd")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Limits:
     syn_ack_retries: int = 5
     congestion: str = "cubic"  # or "newreno"
     fragments: str = "reassemble"  # or "refuse": of IPv4
+    # What many cores are compared with (docs/cores.md); nobody gains by these.
+    accept: str = "partitioned"  # or "shared": one accept queue for all cores, behind a lock
+    handles: str = "lwsocket"  # or "fd": a file descriptor of the kernel's for each connection
+    receive_flow_deliver: bool = True  # outgoing connections choose a port whose replies come to their core
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -57,6 +63,10 @@ class Limits:
             raise SetupError(f"fragments = {self.fragments!r}: there are {' and '.join(FRAGMENT_POLICIES)}")
         if self.congestion not in CONGESTION_CONTROLS:
             raise SetupError(f"congestion = {self.congestion!r}: there are {' and '.join(CONGESTION_CONTROLS)}")
+        if self.accept not in ACCEPT_QUEUES:
+            raise SetupError(f"accept = {self.accept!r}: there are {' and '.join(ACCEPT_QUEUES)}")
+        if self.handles not in HANDLES:
+            raise SetupError(f"handles = {self.handles!r}: there are {' and '.join(HANDLES)}")
 
 
 DEFAULTS = Limits()

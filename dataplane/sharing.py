@@ -1,8 +1,9 @@
 """What cores share, and in which order they see it: the one file whose code hangs on acquire, release and fences.
 
-Four things: the owner word of a Core (two threads of one worker), rings of frames from one worker to another, the version of
-a flow table that others read while its owner changes it, and the word of a worker that sleeps. Each has one writer a word,
-but the owner and the sleeper, which are taken by compare-and-swap. A process killed at any point leaves all of them usable.
+Five things: the owner word of a Core (two threads of one worker), rings of frames from one worker to another, the version of
+a flow table that others read while its owner changes it, the word of a worker that sleeps, and a lock for what serves
+comparison. Each has one writer a word, but the owner, the sleeper and the lock, which are taken by compare-and-swap. A process
+killed at any point leaves all of them usable.
 """
 
 from mpserve.dataplane.atomics import (
@@ -170,3 +171,33 @@ def has_to_be_woken(word):
     """Whether the worker whom something was just sent to sleeps; says so to one only of those who ask."""
     fence()
     return load_acquire(word) == ASLEEP and compare_and_swap(word, ASLEEP, AWAKE) == ASLEEP
+
+
+# ---------------------------------------------------------------- a lock between workers
+
+# Nothing on the way of a packet takes one, but in the shared accept queue that partitioned listeners are compared with.
+
+UNLOCKED = 0
+_PATIENCE = 10_000  # attempts, some 100 us: its holder may be dead
+
+
+@compiled
+def lock(word, holder):
+    """Hold the lock as `holder`, which is not 0: 0 once it is held, or who has had it for so long that he may be dead."""
+    found = UNLOCKED
+    for _ in range(_PATIENCE):
+        found = compare_and_swap(word, UNLOCKED, holder)
+        if found == UNLOCKED:
+            return UNLOCKED
+    return found
+
+
+@compiled
+def take_over(word, dead, holder):
+    """Hold the lock in place of one that is dead; whether that came about."""
+    return compare_and_swap(word, dead, holder) == dead
+
+
+@compiled
+def unlock(word):
+    store_release(word, UNLOCKED)

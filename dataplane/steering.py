@@ -11,6 +11,7 @@ from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.layout import CONN, LISTENER, SYN, TIME_WAIT, VERSION_LINE, counters_at, listener_record_at
 from mpserve.dataplane.member_rows import ABSENT, SERVING
 from mpserve.dataplane.memory import address_of, call3, copy, native64
+from mpserve.dataplane.shared_accepts import are_shared, is_queued, none_waits
 from mpserve.dataplane.sharing import (
     fall_asleep,
     has_to_be_woken,
@@ -21,7 +22,7 @@ from mpserve.dataplane.sharing import (
     ring_reserve,
     wake_up,
 )
-from mpserve.dataplane.switchboard import MEMBER, SWITCHBOARD, member_at, ring_between, switchboard_at
+from mpserve.dataplane.switchboard import MEMBER, SHARES, SWITCHBOARD, member_at, ring_between, switchboard_at
 from mpserve.dataplane.tcp.backlog import find_listener
 from mpserve.dataplane.tcp.table import is_in_shared
 from mpserve.dataplane.wire import arp, ethernet, ipv4, tcp
@@ -49,6 +50,8 @@ def is_steered(core, seg):
         return False
     to = owner_elsewhere(core, seg)
     if to == NOBODY and seg.flags & tcp.RST == 0:
+        if are_shared(core) and is_queued(core, seg):
+            return True
         to = _acceptor(core, seg)
         if to == core.member:
             return False
@@ -116,13 +119,21 @@ def _acceptor(core, seg):
     """The member that a new flow is for: this one, another, or NOBODY who listens there."""
     port = seg.ports & 0xFFFF
     here = find_listener(core, seg.local, port) >= 0
-    own = member_at(core, core.member)
-    if here and switchboard_at(core.switchboard).one_receives == 0:
-        if own.redirect_share == 0 or (np.int64(seg.hash) >> 20) & 255 >= own.redirect_share:
-            return core.member
-        if _listens(core, own.redirect_to, seg.local, port):
-            return own.redirect_to
-        return core.member
+    home = core.member
+    if not here or switchboard_at(core.switchboard).one_receives != 0:
+        home = _spread(core, seg, here, port)
+        if home == NOBODY:
+            return NOBODY
+    row = member_at(core, home)
+    to = row.redirect_to
+    if (np.int64(seg.hash) >> 20) % SHARES >= row.redirect_share or to < 0 or to >= core.members:
+        return home
+    return to if _accepts(core, to, here, seg.local, port) else home
+
+
+@compiled
+def _spread(core, seg, here, port):
+    """One of the members that accept a new flow, by its hash, or NOBODY; `here`: whether this one does."""
     count = 0
     for member in range(core.members):
         count += _accepts(core, member, here, seg.local, port)
@@ -215,7 +226,7 @@ def nothing_waits(core):
     for member in range(core.members):
         if member != core.member and not ring_is_empty(ring_between(core, member, core.member)):
             return False
-    return True
+    return none_waits(core)
 
 
 @compiled

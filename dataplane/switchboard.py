@@ -25,6 +25,11 @@ from mpserve.dataplane.sharing import RING_HEADER
 MOST_MEMBERS = 64
 MOST_RING_BYTES, LEAST_RING_BYTES, RINGS_BYTES = 1 << 20, 1 << 16, 1 << 22  # one ring's; those into one member
 KEY_BYTES, REDIRECTIONS = 40, 128  # of RSS
+SHARES = 256  # into which a member's new flows are divided, by their hash
+ACCEPTS_BYTES = (
+    1 << 20
+)  # of the accept queue that all share; before its ring stands its lock, on a pair of lines of its own
+LOCK_BYTES = 128
 _PAGE = mmap.PAGESIZE
 _MADV_REMOVE = 9  # Linux; the module has no name for it
 _SECRETS = ("secret_a", "secret_b", "sip_key0", "sip_key1", "clock_secret_a", "clock_secret_b")
@@ -38,6 +43,8 @@ SWITCHBOARD = np.dtype(
             "one_receives cookie_at "
             # whether the device spreads flows by RSS, whose key and table stand below (`rss`); 1; when the clock of all began
             "rss one tsc_start "
+            # where the accept queue is that all share (`shared_accepts`); 0: partitioned listeners
+            "accepts_at "
         ).split()
         + [f"{name}_at" for name in SHARED_TABLES]
         + list(_SECRETS)
@@ -49,10 +56,9 @@ MEMBER = np.dtype(  # one writer a line: the member's own, others'
     [
         ("state", "i8"),
         ("backlog", "i8"),  # connections that wait to be accepted
-        ("busy", "i8"),  # of 1024, lately
         ("redirect_to", "i8"),  # where new flows are sent instead, and ...
-        ("redirect_share", "i8"),  # ... how many of 256 (`rebalance`)
-        ("pad_own", "i8", 3),
+        ("redirect_share", "i8"),  # ... how many of SHARES (`rebalance`)
+        ("pad_own", "i8", 4),
         ("asleep", "i8"),
         ("wake_fd", "i8"),
         ("pad_others", "i8", 6),
@@ -115,6 +121,7 @@ class Switchboard:
         header.rings_at, header.tables_at, header.table_stride = at["rings"], at["tables"], at["stride"]
         for name in SHARED_TABLES:
             header[f"{name}_at"] = at[name]
+        header.accepts_at = at["accepts"]
         header.one_receives = int(one_receives)
         draw = secrets.randbits if seed is None else random.Random(seed).getrandbits
         for name in _SECRETS:
@@ -171,7 +178,12 @@ class Switchboard:
 def _places(members: int, limits: Limits) -> dict[str, int]:
     """Where things stand: offsets in the segment; of tables, in a member's part."""
     at: dict[str, int] = {"rings": _round(ROWS_AT + members * ROW_BYTES)}
-    at["tables"] = _round(at["rings"] + members * members * (RING_HEADER + ring_bytes(members)))
+    end = at["rings"] + members * members * (RING_HEADER + ring_bytes(members))
+    at["accepts"] = 0
+    if limits.accept == "shared":
+        at["accepts"] = _round(end)
+        end = at["accepts"] + LOCK_BYTES + RING_HEADER + ACCEPTS_BYTES
+    at["tables"] = _round(end)
     place = 0
     for name in SHARED_TABLES:
         at[name] = place

@@ -42,6 +42,7 @@ class Config:
     routes: tuple[str, ...] = ()
     listen: tuple[str, ...] = (":7",)
     cores: str | None = None
+    rebalance: bool = False
     busy_poll: bool = False
     idle_spin_us: int = 200
     hugepages: Literal["auto", "on", "off"] = "auto"

@@ -17,6 +17,7 @@ _REFUSED = {
     ),
     "gateway": ("--gateway", "the kernel has its own routes; leave it out"),
     "routes": ("--route", "the kernel has its own routes; leave it out"),
+    "rebalance": ("--rebalance", "the kernel spreads connections itself; leave it out"),
     "hugepages": ("--hugepages", "no DPDK is there to use them; leave it out"),
     "take_over": ("--take-over", "no interface is taken; leave it out"),
     "impair": ("--impair", "no frames pass through; leave it out, or type tc qdisc add dev lo root netem loss 1%"),

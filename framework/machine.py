@@ -31,11 +31,15 @@ from mpserve.framework.compiled_handler import CompiledHandler
 from mpserve.framework.core_channel import CoreChannel
 from mpserve.framework.counters import read_segment, row_stride, segment_bytes
 from mpserve.framework.handler import Handler
+from mpserve.framework.rebalance import Rebalancer
 from mpserve.framework.record import Recorder
 from mpserve.framework.request_batch import RequestBatch
 
 _FFI = cffi.FFI()
-_WRITE = ctypes.cast(ctypes.CDLL(None).write, ctypes.c_void_p).value  # by which another core is woken
+_LIBC = ctypes.CDLL(None)
+_WRITE, _SOCKET, _CLOSE = (
+    ctypes.cast(function, ctypes.c_void_p).value for function in (_LIBC.write, _LIBC.socket, _LIBC.close)
+)
 
 
 class Machine:
@@ -74,6 +78,8 @@ class Machine:
             counters=self._shared_counters(counters, *row),
             tables=seat.board.tables(seat.member) if seat is not None else None,
         )
+        if limits.handles == "fd":
+            self.core.record.open_fd, self.core.record.close_fd = _SOCKET, _CLOSE
         self._seat = seat
         if seat is not None:
             seat.board.join(self.core, seat.member)
@@ -118,6 +124,24 @@ class Machine:
     def may_sleep(self) -> bool:
         """Whether nothing has come from other cores; from then on whoever sends something wakes us."""
         return self._seat is None or doze(self.core.address, 0) != 0
+
+    def make_rebalancer(self) -> Rebalancer:
+        """Of a core that has others. Raises SetupError if it has none."""
+        if self._seat is None or self._counters_map is None:
+            raise SetupError("--rebalance needs several workers: type --cores with more than one core")
+        stride, scale = row_stride(COUNTERS.itemsize), int(self._record.tsc_scale)
+        rows: list[Any] = [np.frombuffer(self._counters_map, COUNTERS, 1, row * stride)[0] for row in range(self._rows)]
+        return Rebalancer(
+            self._seat.board,
+            self._seat.member,
+            busy=lambda member: int(rows[member]["busy_cycles"]) * scale >> 32,
+            waiting=self._waiting_share,
+            redirect=getattr(self.device, "redirect", None),
+        )
+
+    def _waiting_share(self) -> float:
+        """How much of an accept queue is taken, of the fullest."""
+        return float(self.core.arrays["listeners"].queued.max()) / self.core.limits.accept_queue
 
     def spin(self, us: float) -> None:
         """How long the channel looks about before it says IDLE; math.inf: for ever."""
@@ -301,4 +325,4 @@ def _attach(core: Core, device: Any, seat: Seat | None) -> None:
         record.tsc_start = seat.board.clock_start(tsc - hz)
         record.now = (tsc - int(record.tsc_start)) * 1_000_000 // hz
         record.wheel_tick = record.now >> 10
-        record.write = _WRITE
+        record.write = _WRITE  # by which another core is woken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import resource
 
 from mpserve.dataplane import device_checks, links, rootless
 from mpserve.dataplane.device import DeviceSpec
@@ -14,6 +15,7 @@ from mpserve.framework.config import Config
 from mpserve.framework.kernel_settings import check_ports_are_free
 
 CONNECTION_BYTES = 640  # hot and cold record, timer, flow table and queues
+OWN_DESCRIPTORS = 200  # what a worker has open besides its connections
 
 
 def check(config: Config, spec: DeviceSpec, workers: int = 1) -> None:
@@ -23,6 +25,7 @@ def check(config: Config, spec: DeviceSpec, workers: int = 1) -> None:
             check_ports_are_free(config.listeners)
         return  # nothing of what follows is needed; the settings were checked by themselves
     _check_options(config, spec)
+    _check_comparisons(config, workers)
     check_binding()
     _check_hugepages(config)
     device_checks.check_memory(spec, memory_mb(config, spec), workers)
@@ -73,6 +76,23 @@ def _check_options(config: Config, spec: DeviceSpec) -> None:
     if useless and spec.driver.interface == "made":
         raise SetupError(
             f"{useless} is of no use on --device {spec}, where the only neighbour is this machine: leave it out"
+        )
+
+
+def _check_comparisons(config: Config, workers: int) -> None:
+    """What has a meaning between several workers alone; descriptors enough for one a connection."""
+    limits = config.make_limits()
+    for given, what in ((config.rebalance, "--rebalance"), (limits.accept == "shared", "--limit accept=shared")):
+        if given and workers < 2:
+            raise SetupError(f"{what} is for several workers, and there is one: type --cores with more than one core")
+    partial = next((text for text in config.listen if "@" in text), None)
+    if limits.accept == "shared" and partial is not None:
+        raise SetupError(f"--limit accept=shared has all cores accept: type --listen {partial.partition('@')[0]}")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limits.handles == "fd" and most < limits.max_connections + OWN_DESCRIPTORS:
+        raise SetupError(
+            f"--limit handles=fd takes a descriptor a connection, and this process may have {most}: type "
+            f"ulimit -n {limits.max_connections + OWN_DESCRIPTORS}, or --max-connections {max(most - OWN_DESCRIPTORS, 1)}"
         )
 
 

@@ -170,6 +170,7 @@ def _run(
         counters=order["counters"],
         peers=peers,
         seat=None if config.over_kernel else _take_seat(peers, limits, device),
+        rebalance=config.rebalance,
         impairment=config.impairment,
         slow_callback=config.slow_callback,
         on_ready=lambda: control.say("ready", **_described(device)),

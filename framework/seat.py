@@ -23,7 +23,8 @@ def take_seat(group: Group, limits: Limits, device: Device) -> Seat | None:
             os.ftruncate(group.board, wanted)
         board = Switchboard(mmap.mmap(group.board, wanted), group.workers, limits)
         if not board.is_made:
-            board.make(rss_key=device.rss_key, rss_table=device.rss_table)
+            known = bool(device.rss_key) and limits.receive_flow_deliver
+            board.make(rss_key=device.rss_key if known else b"", rss_table=device.rss_table)
     finally:
         fcntl.flock(group.board, fcntl.LOCK_UN)
     board.rows[group.index].wake_fd = group.wakes[group.index].descriptors[-1]

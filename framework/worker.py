@@ -71,6 +71,7 @@ class Worker:
         slow_callback: float = SLOW_CALLBACK_SECONDS,
         on_ready: Callable[[], None] | None = None,
         seat: Seat | None = None,
+        rebalance: bool = False,
     ) -> None:
         self.handler, self.device, self.core = handler, device, core
         self.peers: Peers | Alone = Alone(core) if peers is None else peers
@@ -118,6 +119,9 @@ class Worker:
         self.peers.begin(self)
         if self._watch.wants_care:
             self.each_turn.append(lambda: self._watch.look_after(self.now))
+        if rebalance:
+            rebalancer = self.machine.make_rebalancer()
+            self.each_turn.append(lambda: rebalancer.look(self.now))
         self._batch = getattr(handler, "on_batch", None)
         self.requests = machine.install(handler)  # what puts a codec before the handler, if there is one
         if self._batch is not None and type(handler).on_data is not Handler.on_data:

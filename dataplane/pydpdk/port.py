@@ -6,7 +6,7 @@ What takes more than a call is elsewhere: `port_info`, `rss`, `statistics`.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -277,7 +277,11 @@ class Port:
 
     def set_reta(self, queues: list[int]) -> None:
         """A queue for each entry. rte_eth_dev_rss_reta_update."""
-        rss.set_reta(self.port_id, queues)
+        rss.set_reta(self.port_id, dict(enumerate(queues)), len(queues))
+
+    def update_reta(self, queues: Mapping[int, int]) -> None:
+        """A queue for some entries, by their number; the others stay. rte_eth_dev_rss_reta_update."""
+        rss.set_reta(self.port_id, queues, self._dev_info().reta_size)
 
     # Statistics
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,24 +54,26 @@ def update(port_id: int, hashes: Iterable[str], key: bytes | None, length: int) 
     del held
 
 
-def _groups(size: int) -> Any:
-    """A table of `size` entries, all selected."""
+def _groups(entries: Iterable[int], size: int) -> Any:
+    """A table of `size` entries, some of them selected. ValueError for one that isn't there."""
     groups = ffi.new("struct rte_eth_rss_reta_entry64[]", -(-size // GROUP))
-    for entry in range(size):
+    for entry in entries:
+        if not 0 <= entry < size:
+            raise ValueError(f"there is no entry {entry} in a redirection table of {size}")
         groups[entry // GROUP].mask |= 1 << entry % GROUP
     return groups
 
 
 def reta(port_id: int, size: int) -> list[int]:
     """rte_eth_dev_rss_reta_query."""
-    groups = _groups(size)
+    groups = _groups(range(size), size)
     call("rte_eth_dev_rss_reta_query", port_id, groups, size)
     return [groups[entry // GROUP].reta[entry % GROUP] for entry in range(size)]
 
 
-def set_reta(port_id: int, queues: list[int]) -> None:
-    """rte_eth_dev_rss_reta_update."""
-    groups = _groups(len(queues))
-    for entry, queue in enumerate(queues):
+def set_reta(port_id: int, queues: Mapping[int, int], size: int) -> None:
+    """The queues of some entries, by their number, of `size`. rte_eth_dev_rss_reta_update."""
+    groups = _groups(queues, size)
+    for entry, queue in queues.items():
         groups[entry // GROUP].reta[entry % GROUP] = queue
-    call("rte_eth_dev_rss_reta_update", port_id, groups, len(queues))
+    call("rte_eth_dev_rss_reta_update", port_id, groups, size)

@@ -22,6 +22,7 @@ from mpserve.dataplane.layout import (
     unresolved_get,
 )
 from mpserve.dataplane.tcp import flags
+from mpserve.dataplane.tcp.descriptors import NO_DESCRIPTOR, close_descriptor, open_descriptor
 from mpserve.dataplane.tcp.sent import NONE, clear_sent
 from mpserve.dataplane.tcp.settings import DEFERRED
 from mpserve.dataplane.tcp.state import CLOSED, SYN_SENT, TIME_WAIT
@@ -80,9 +81,13 @@ def open_connection(core, key):
     """Take a slot, clear its records, enter it in the flow table; the slot, or -1 if there is none."""
     if core.free_slot_count == 0:
         return -1
+    fd = open_descriptor(core)
+    if fd == NO_DESCRIPTOR:
+        return -1
     core.free_slot_count -= 1
     slot = free_slot_get(core, core.free_slot_count)
     conn = conn_at(core, slot)
+    conn.fd = fd
     conn.remote_high, conn.remote = key.remote_high, key.remote
     conn.local_high, conn.local = key.local_high, key.local
     conn.ports, conn.hash = key.ports, key.hash
@@ -225,6 +230,7 @@ def _keep_unread(core, tcb, conn):
 @compiled
 def release(core, tcb):
     """The CLOSED event was given: the slot is free again from the next batch on, when nobody can mistake it."""
+    close_descriptor(core, conn_at(core, tcb.slot).fd)
     tcb.flags = flags.GONE | (tcb.flags & flags.LISTED)
     released_put(core, core.released_count, tcb.slot)
     core.released_count += 1

@@ -20,11 +20,14 @@ from mpserve.dataplane.sharing import (
     RING_HEADER,
     fall_asleep,
     has_to_be_woken,
+    lock,
     ring_front,
     ring_is_empty,
     ring_publish,
     ring_release,
     ring_reserve,
+    take_over,
+    unlock,
 )
 from mpserve.dataplane.tcp.table import _is_there, insert, is_in_shared, remove
 
@@ -284,3 +287,58 @@ def test_a_flow_is_found_while_others_are_removed():
 def test_without_versions_it_is_missed():
     """The test above can fail: a flow may be moved past whoever looks for it."""
     assert any(misses(versioned=0) for _ in range(10))
+
+
+# ---------------------------------------------------------------- the lock
+
+TOTAL = 128  # of a word in another line than the lock
+
+
+@unit("test_adder")
+def adder(memory, rounds, locked, holder):
+    """Add one to a word so many times, in two steps that nothing but the lock keeps together."""
+    for _ in range(rounds):
+        if locked:
+            while lock(memory, holder) != 0:
+                pass
+        total = load_acquire(memory + TOTAL)
+        store_release(memory + TOTAL, total + 1)
+        if locked:
+            unlock(memory)
+    return 0
+
+
+def added(locked):
+    memory = allocate(np.int64, 64)
+    together(*[(adder, (memory.ctypes.data, ROUNDS, locked, holder)) for holder in (1, 2)])
+    total = int(memory[TOTAL // 8].value)
+    unregister(memory.ctypes.data)
+    return total
+
+
+@two_cores
+def test_one_at_a_time_holds_the_lock():
+    assert added(locked=1) == 2 * ROUNDS
+
+
+@two_cores
+def test_without_the_lock_additions_are_lost():
+    """The test above can fail."""
+    assert any(added(locked=0) < 2 * ROUNDS for _ in range(10))
+
+
+@unit("test_lock")
+def try_lock(word, holder, dead, unused):
+    """`lock`, or `take_over` from somebody dead."""
+    return int(take_over(word, dead, holder)) if dead else lock(word, holder)
+
+
+def test_a_dead_holder_loses_the_lock():
+    memory = allocate(np.int64, 8)
+    word = memory.ctypes.data
+    assert try_lock(word, 3, 0, 0) == 0
+    assert try_lock(word, 2, 0, 0) == 3
+    assert try_lock(word, 2, 1, 0) == 0, "it is held by another than is said to be dead"
+    assert try_lock(word, 2, 3, 0) == 1
+    assert try_lock(word, 4, 0, 0) == 2
+    unregister(word)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import mpserve
+from mpserve.dataplane.switchboard import SHARES
 from mpserve.testing.group_host import GroupHost
 from mpserve.testing.segment import Segment
 
@@ -203,3 +204,45 @@ def test_a_full_ring_drops_and_counts(group):
     host.settle()
     assert host.stats("steered_in")[1] == host.stats("steered_out")[0]
     assert echoes(host, client, b"and on it goes")
+
+
+def test_new_flows_are_handed_on_as_a_core_asks(group):
+    host = group()
+    established = host.connect(sport=50_000)
+    host.board.rows[0].redirect_to, host.board.rows[0].redirect_share = 1, SHARES // 2
+    for sport in range(40_000, 40_200, 2):  # all on core 0's queue
+        assert echoes(host, host.connect(sport=sport), b"hello")
+    kept, taken = host.stats("connections_accepted")
+    assert kept + taken == 101 and 30 < taken < 70
+    assert echoes(host, established, b"still here")
+    assert host.stats("rsts_sent") == [0, 0] and host.stats("steered_new")[0] == taken
+
+
+def test_nothing_is_handed_on_to_who_does_not_accept(group):
+    host = group(accepting=(0,))
+    for to in (1, 5, -1):
+        host.board.rows[0].redirect_to, host.board.rows[0].redirect_share = to, SHARES
+        assert echoes(host, host.connect(), b"hello")
+    assert host.stats("connections_accepted") == [3, 0]
+
+
+def test_a_device_with_one_queue_gives_a_busy_core_less(group):
+    host = group(one_receives=True, nic=lambda segment, count: 0, cores=3)
+    host.board.rows[2].redirect_to, host.board.rows[2].redirect_share = 1, SHARES
+    for _ in range(30):
+        assert echoes(host, host.connect(), b"hello")
+    first, second, third = host.stats("connections_accepted")
+    assert third == 0 and second > first > 0
+
+
+def test_a_shared_accept_queue_serves_every_connection_once(group):
+    """Whoever looks first has it; the cores of this test look in turn, and each takes one at a look."""
+    host = group(accept="shared", nic=lambda segment, count: 0)
+    clients = [host.connect() for _ in range(20)]
+    for client in clients:
+        assert echoes(host, client, b"z" * 3000)
+        client.close()
+    host.settle()
+    assert all(client.eof and not client.was_reset for client in clients)
+    assert sum(host.stats("connections_accepted")) == 20
+    assert host.stats("rsts_sent") == [0, 0]

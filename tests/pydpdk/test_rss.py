@@ -26,6 +26,15 @@ def test_redirection_table(start):
     assert port.reta() == table
 
 
+def test_entries_of_the_table_are_changed_one_by_one(start):
+    port = configured(start)
+    port.set_reta([entry % 2 for entry in range(128)])
+    port.update_reta({0: 1, 127: 0})
+    assert port.reta() == [1, *(entry % 2 for entry in range(1, 127)), 0]
+    with pytest.raises(ValueError, match="no entry 128"):
+        port.update_reta({128: 0})
+
+
 def test_hashes_and_key(start):
     port = configured(start)
     key = bytes(range(40))
