@@ -92,6 +92,56 @@ def test_both_cores_serve_and_no_reply_is_wrong(world: int, device: str) -> None
         assert sum(row["rsts_sent"] for row in rows) == 0
 
 
+@needs_af_xdp
+def test_what_cores_are_compared_with_serves_as_well(world: int) -> None:
+    """One accept queue for both cores, and a descriptor for each connection."""
+    limits = ("--limit", "accept=shared", "--limit", "handles=fd", "--max-connections", "512")
+    with two_workers("veth", *limits) as server:
+        socks = [socket.create_connection((IP, 7), 10) for _ in range(60)]
+        first = [core_of(sock) for sock in socks]
+        assert [core_of(sock) for sock in socks] == first
+        eventually(lambda: len(server.workers) == 2, "a worker is missing", server=server)
+        held = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in server.workers)
+        close(server, socks)
+        rows = server.all_counters(2)
+        assert [row["connections_accepted"] for row in rows] == [first.count(core) for core in CORES]
+        assert sum(row["rsts_sent"] for row in rows) == 0
+        left = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in server.workers)
+        assert held - left == 60
+
+
+@needs_af_xdp
+def test_a_busy_core_hands_new_connections_on(world: int) -> None:
+    """Connections to one core keep it busy; new ones then go to the other, also those that arrive at the busy one."""
+    with two_workers("veth", "--rebalance") as server:
+        socks = [socket.create_connection((IP, 7), 10) for _ in range(40)]
+        busy = [sock for sock in socks if core_of(sock) == CORES[0]][:4]
+        stop = threading.Event()
+
+        def burn(sock: socket.socket) -> None:
+            while not stop.is_set():
+                assert ask(sock, b"burn") == b"burnt"
+
+        threads = [threading.Thread(target=burn, args=(sock,)) for sock in busy]
+        for thread in threads:
+            thread.start()
+        try:
+            eventually(lambda: _handed_on(server, socks) > 0, "nothing was handed on", 20, server)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert {core_of(sock) for sock in busy} == {CORES[0]}
+        close(server, socks)
+        assert sum(row["rsts_sent"] for row in server.all_counters(2)) == 0
+
+
+def _handed_on(server: Server, socks: list[socket.socket]) -> int:
+    """How many new connections the first core has given to the other, one more opened."""
+    socks.append(socket.create_connection((IP, 7), 10))
+    return int(server.all_counters(2)[0]["steered_new"])
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_only_one_core_accepts(world: int, device: str) -> None:
     """SYNs that arrive at the other go through the global table, and what follows them."""

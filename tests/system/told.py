@@ -1,6 +1,7 @@
 """A handler that says which worker it is, and what others have told it."""
 
 import os
+import time
 
 import mpserve
 
@@ -16,6 +17,11 @@ class Told(mpserve.Handler):
             sock.write(b"%d %d\n" % (self.worker.core, os.getpid()))
         elif data == b"told":
             sock.write(self.told + b"\n")
+        elif data == b"burn":
+            until = time.monotonic() + 0.005
+            while time.monotonic() < until:
+                pass
+            sock.write(b"burnt\n")
         elif data == b"post":
             sock.write(b"%r\n" % self.worker.post(mpserve.ALL, b"x"))
 
