@@ -311,7 +311,7 @@ def adder(memory, rounds, locked, holder):
 def added(locked):
     memory = allocate(np.int64, 64)
     together(*[(adder, (memory.ctypes.data, ROUNDS, locked, holder)) for holder in (1, 2)])
-    total = int(memory[TOTAL // 8].value)
+    total = int(memory[TOTAL // 8])
     unregister(memory.ctypes.data)
     return total
 
