@@ -38,11 +38,16 @@ two_cores = pytest.mark.skipif(
 
 
 def together(*calls):
-    """Run each (unit, arguments) in a thread of its own, at once; what they return. A call leaves the interpreter alone."""
+    """Run each (unit, arguments) in a thread and on a core of its own, at once; what they return.
+
+    A call leaves the interpreter alone.
+    """
     results = [0] * len(calls)
+    cores = sorted(os.sched_getaffinity(0))
     ready = threading.Barrier(len(calls))
 
     def run(number, each, arguments):
+        os.sched_setaffinity(0, {cores[number % len(cores)]})  # of this thread alone
         ready.wait()
         results[number] = each.call(*arguments)
 
@@ -291,12 +296,17 @@ def test_without_versions_it_is_missed():
 
 # ---------------------------------------------------------------- the lock
 
-TOTAL = 128  # of a word in another line than the lock
+TOTAL, HERE = 128, 256  # of words in other lines than the lock: the sum; how many have come
 
 
 @unit("test_adder")
 def adder(memory, rounds, locked, holder):
-    """Add one to a word so many times, in two steps that nothing but the lock keeps together."""
+    """Add one to a word so many times, in two steps that nothing but the lock keeps together; begin at once with another."""
+    here = load_acquire(memory + HERE)
+    while compare_and_swap(memory + HERE, here, here + 1) != here:
+        here = load_acquire(memory + HERE)
+    while load_acquire(memory + HERE) < 2:
+        pass
     for _ in range(rounds):
         if locked:
             while lock(memory, holder) != 0:
