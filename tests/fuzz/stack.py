@@ -44,7 +44,7 @@ class FuzzStack(TestedStack):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.core.record = rows(self.core.arrays["core"])[0]
-        self.core.counters = rows(self.core._kept[1])[0]
+        self.core.counters = rows(self.core._kept[-1])[0]
         self.wire._wire = rows(self.wire._arrays["wire"])[0]
         self.tcbs, self.conns = rows(self.core.arrays["tcbs"]), rows(self.core.arrays["conns"])
         self.honest = [Honest(self, 50_000), Honest(self, 50_001), Honest(self, 50_002, HONEST_SERVED)]
@@ -53,7 +53,7 @@ class FuzzStack(TestedStack):
 
     def save(self) -> None:
         """Remember this state for `rewind`."""
-        arrays = {**self.core.arrays, "counters": self.core._kept[1], **self.wire._arrays}
+        arrays = {**self.core.arrays, "counters": self.core._kept[-1], **self.wire._arrays}
         self._arrays = {name: array for name, array in arrays.items() if name not in _NOT_REWOUND and name != "memory"}
         self._saved = {name: copy.copy(array) for name, array in self._arrays.items()}
 
