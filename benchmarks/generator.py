@@ -27,9 +27,10 @@ from benchmarks.memif_clients import (
     WAITING,
 )
 from benchmarks.memif_loop import generate
+from mpserve.dataplane.core import ipv4
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError
-from mpserve.dataplane.layout import COUNTER_NAMES, COUNTERS, ipv4
+from mpserve.dataplane.layout import COUNTER_NAMES, COUNTERS
 from mpserve.dataplane.memory import allocate, write_bytes
 
 SERVER, CLIENT_ADDRESS = "10.9.0.2", "10.9.0.1"

@@ -17,12 +17,13 @@ from benchmarks.memif_clients import PORT
 from mpserve.apps.echo import Echo
 from mpserve.apps.echo_compiled import CompiledEcho
 from mpserve.dataplane.commands import commands
+from mpserve.dataplane.core import Core, make_core
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.egress import egress
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.ingress import ingress
 from mpserve.dataplane.jit import Unit, unit
-from mpserve.dataplane.layout import BURST, COUNTERS, Core, core_at, counters_at, make_core
+from mpserve.dataplane.layout import BURST, COUNTERS, core_at, counters_at
 from mpserve.dataplane.mbuf import data_address
 from mpserve.dataplane.memory import call2, call4, native32, native64, set_native32
 from mpserve.dataplane.tcp.timers import timers

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from mpserve.dataplane.core import Core
 from mpserve.dataplane.impair import impair_end, impair_rx, impair_tx
 from mpserve.dataplane.impair_damage import IMPAIR
 from mpserve.dataplane.impair_grammar import Faults, Impairment
 from mpserve.dataplane.impair_lane import HELD, LANE, LANE_COUNTERS, LANE_ROWS
-from mpserve.dataplane.layout import BURST, NEVER, Core
+from mpserve.dataplane.layout import BURST, NEVER
 from mpserve.dataplane.memory import allocate, unregister
 from mpserve.dataplane.wire.ethernet import HEADER
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from mpserve.dataplane.core import Core, table_bytes
 from mpserve.dataplane.jit import compiled
-from mpserve.dataplane.layout import SHARED_TABLES, Core, table_bytes
+from mpserve.dataplane.layout import SHARED_TABLES
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.member_rows import ROW_BYTES, ROWS_AT, STATE_AT
 from mpserve.dataplane.memory import record_at, register, unregister

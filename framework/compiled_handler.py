@@ -25,7 +25,7 @@ from mpserve.framework.residues import Residues
 from mpserve.framework.values import place_maker, place_type
 
 if TYPE_CHECKING:
-    from mpserve.dataplane.layout import Core
+    from mpserve.dataplane.core import Core
 
 CALLBACKS = {  # name -> arguments, self included
     "on_accept": (2,),

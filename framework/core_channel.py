@@ -16,11 +16,12 @@ import numpy as np
 
 from mpserve.dataplane.commands import commands
 from mpserve.dataplane.control import ARP_REQUEST
+from mpserve.dataplane.core import Core, ipv4
 from mpserve.dataplane.egress import egress
 from mpserve.dataplane.events import OP_BITS, Command, Event
 from mpserve.dataplane.ingress import ingress
 from mpserve.dataplane.jit import JIT
-from mpserve.dataplane.layout import COMMAND_ROWS, CORE, EVENT_ROWS, LISTENERS, V4_MAPPED, Core, ipv4
+from mpserve.dataplane.layout import COMMAND_ROWS, CORE, EVENT_ROWS, LISTENERS, V4_MAPPED
 from mpserve.dataplane.memory import allocate, register, unregister
 from mpserve.dataplane.tcp.connect import IN_USE, NO_PORT, NO_ROUTE, TABLE_FULL, connect
 from mpserve.dataplane.tcp.timers import timers

@@ -16,11 +16,12 @@ import cffi
 import numpy as np
 
 from mpserve.dataplane.completions import SLOT_BITS, Command
+from mpserve.dataplane.core import Core, make_core
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.faulty_wire import FaultyWire
 from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.jit import CHECKS
-from mpserve.dataplane.layout import BLOCK_BYTES, COUNTER_NAMES, COUNTERS, NEVER, Core, make_core
+from mpserve.dataplane.layout import BLOCK_BYTES, COUNTER_NAMES, COUNTERS, NEVER
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.member_rows import ABSENT, DRAINING, SERVING
 from mpserve.dataplane.switchboard import Seat

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mpserve.dataplane.core import Core
 from mpserve.dataplane.errors import SetupError
-from mpserve.dataplane.layout import Core
 from mpserve.dataplane.memory import allocate, unregister
 from mpserve.dataplane.recorder import HEADER, WRAP
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numba.core.errors import NumbaError
 
+from mpserve.dataplane.core import Core
 from mpserve.dataplane.events import ACCEPT, CLOSED, READ, event_a, event_b, event_kind, event_slot
 from mpserve.dataplane.jit import JIT, BoundUnit, inner
-from mpserve.dataplane.layout import Core, core_at
+from mpserve.dataplane.layout import core_at
 from mpserve.dataplane.memory import allocate, copy, record_at, set_native64, unregister
 from mpserve.framework.codec import BAD, BAD_REQUEST, PARTIAL, Codec
 from mpserve.framework.compiled_errors import explain

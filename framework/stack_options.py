@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import Any
 
-from mpserve.dataplane.layout import Core
+from mpserve.dataplane.core import Core
 from mpserve.dataplane.tcp import flags, settings
 from mpserve.dataplane.tcp.state import State
 from mpserve.framework.socket_options import (

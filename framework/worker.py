@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import math
 import select
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +15,8 @@ from mpserve.dataplane.completions import IDLE, NEVER, SLOT_MASK, Event, Reason
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.limits import DEFAULTS, Limits
+from mpserve.framework.agenda import LOOK_SECONDS, Agenda
 from mpserve.framework.codec import BAD_REQUEST
-from mpserve.framework.descriptors import Descriptors
 from mpserve.framework.device_watch import DeviceWatch
 from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
@@ -27,23 +25,20 @@ from mpserve.framework.lwsocket import CLOSING, FORGOTTEN, GONE, LwSocket
 from mpserve.framework.machines import maker_of
 from mpserve.framework.peers import Alone, Peers
 from mpserve.framework.standby import Standby
-from mpserve.framework.threads import Threads
-from mpserve.framework.timers import Timer, Timers, seconds_from_now
 
 if TYPE_CHECKING:
-    from mpserve.dataplane.layout import Core
+    from mpserve.dataplane.core import Core
     from mpserve.dataplane.switchboard import Seat
     from mpserve.framework.machine import Machine
 
 READ, ACCEPT, EOF, WRITABLE = int(Event.READ), int(Event.ACCEPT), int(Event.EOF), int(Event.WRITABLE)
 CLOSED, CONNECT = int(Event.CLOSED), int(Event.CONNECT)
 HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
-LOOK_SECONDS = 0.0001  # between looks at other descriptors while there is work
 SLOW_CALLBACK_SECONDS = 0.1  # a callback that runs for so long is logged
 WRITE_HARD_LIMIT = 64 << 20  # bytes that one socket may hold back for a slow reader
 
 
-class Worker:
+class Worker(Agenda):
     """Owns a Core on a device and runs a handler on it, on the thread that calls `run`.
 
     `listen` is a list of (address, port); an empty address means any of ours. Raises SetupError for what can't be had.
@@ -73,6 +68,7 @@ class Worker:
         seat: Seat | None = None,
         rebalance: bool = False,
     ) -> None:
+        super().__init__()
         self.handler, self.device, self.core = handler, device, core
         self.peers: Peers | Alone = Alone(core) if peers is None else peers
         self.polls_busily = busy_poll
@@ -102,16 +98,12 @@ class Worker:
         self.longest_turn = HOUSEKEEPING_SECONDS  # how long compiled code may go on while nothing happens
         self._joints: set[Joint] = set()  # regular sockets' ends that are open
         self._spare: list[LwSocket] = []
-        self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
-        self._threads = Threads(self.call_soon_threadsafe)
         self._stopping = False
         self._watch = DeviceWatch(device)
-        self._next_timer, self._renew_at = math.inf, -1.0
         self.wake_at_us = NEVER  # when a step without events is wanted, whatever else
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
         self._on_ready = on_ready
         self.standby = Standby(self.channel, self.log, slow_callback)
-        self.descriptors, self._look_at = Descriptors(self.renew_schedule), -1.0
         self.idle_poll = select.poll()
         for fd in (self.peers.wake.fileno(), self.descriptors.fileno(), *self.peers.wait_fds, *device.wait_fds):
             self.idle_poll.register(fd, select.POLLIN)
@@ -195,13 +187,6 @@ class Worker:
         until = min(self.now + longest, self._next_timer)
         self.channel.set_return_at(min(int(until * 1e6) + 1, self.wake_at_us))
 
-    def _look(self) -> None:
-        """Call for the descriptors that are ready."""
-        self._look_at = self.now + LOOK_SECONDS
-        for watch in self.descriptors.ready():
-            if not watch.cancelled:
-                self.guarded_call(watch.function, watch.arguments)
-
     def give_message(self, source: int, data: bytes) -> None:
         """What the worker on core `source` has posted."""
         self.handler.on_message(source, data)
@@ -260,10 +245,6 @@ class Worker:
 
     def unwatch(self, fd: int) -> None:
         self.idle_poll.unregister(fd)
-
-    def renew_schedule(self) -> None:
-        """`longest_turn` or `wake_at_us` has changed, or there are descriptors to look at."""
-        self._renew_at = -1.0
 
     def _sleep(self, longest: float = math.inf) -> None:
         """Wait for a frame, a call from another thread, or the next deadline of the stack or of a timer; seconds at most."""
@@ -532,18 +513,6 @@ class Worker:
         sock.cookie = cookie
         return sock
 
-    def call_later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Timer:
-        """Call a function on this worker's thread after so many seconds; less than 0 is at once, as 0 is."""
-        timer = self._timers.add(self.now + seconds_from_now(seconds), function, arguments)
-        self._next_timer = min(self._next_timer, timer.when)
-        self._renew_at = -1.0
-        return timer
-
-    def call_soon_threadsafe(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have a function called on this worker's thread; may be called from any thread."""
-        self._calls.append((function, arguments))
-        self.peers.wake.set()
-
     def post(self, core: int, data: bytes) -> bool:
         """Send bytes to the worker on a core, or with ALL to every worker, this one included: its `on_message` gets them.
 
@@ -552,52 +521,3 @@ class Worker:
         Raises ValueError for a core without a worker, and for more than 1 MiB.
         """
         return self.peers.post(self, core, bytes(memoryview(data)))
-
-    def add_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        """Have a function called on this worker's thread, by this thread, behind the callbacks."""
-        self._calls.append((function, arguments))
-
-    def add_reader(self, file: Any, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call a function on this worker's thread while a kernel descriptor (a number, or what has `fileno`) can be read.
-
-        As asyncio's: it is called again and again until something is read, at the end of file too. Replaces the one before.
-        """
-        self.descriptors.add_reader(file, function, *arguments)
-
-    def remove_reader(self, file: Any) -> bool:
-        """Call nothing any more; do it before closing `file`. Whether there was one."""
-        return self.descriptors.remove_reader(file)
-
-    def add_writer(self, file: Any, function: Callable[..., Any], *arguments: Any) -> None:
-        """The same while a descriptor can be written."""
-        self.descriptors.add_writer(file, function, *arguments)
-
-    def remove_writer(self, file: Any) -> bool:
-        """Whether there was one."""
-        return self.descriptors.remove_writer(file)
-
-    def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> concurrent.futures.Future[Any]:
-        """Run a function that may block in a thread; the future is completed on this worker's thread."""
-        return self._threads.run(function, *arguments)
-
-    @property
-    def calls_wait(self) -> bool:
-        """Whether calls from threads wait to be made."""
-        return bool(self._calls)
-
-    def _run_calls(self) -> None:
-        for _ in range(len(self._calls)):
-            function, arguments = self._calls.popleft()
-            self.guarded_call(function, arguments)
-
-    def _run_timers(self) -> None:
-        for timer in self._timers.due(self.now):
-            self.guarded_call(timer.function, timer.arguments)
-        self._next_timer = self._timers.next_at
-        self._renew_at = -1.0
-
-    def guarded_call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        try:
-            function(*arguments)
-        except Exception:
-            self._log_error(getattr(function, "__qualname__", repr(function)))

@@ -6,8 +6,9 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from mpserve.dataplane.core import ipv4
 from mpserve.dataplane.events import SLOT_MASK, Command, Event
-from mpserve.dataplane.layout import V4_MAPPED, ipv4
+from mpserve.dataplane.layout import V4_MAPPED
 from mpserve.dataplane.tcp.connect import connect
 from mpserve.testing.stack import Stack, StackEvent
 from mpserve.testing.streams import CHUNK, stream

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mpserve.dataplane.commands import commands
+from mpserve.dataplane.core import Core, ipv4, make_core
 from mpserve.dataplane.egress import egress
 from mpserve.dataplane.events import OP_BITS, Command, Event
 from mpserve.dataplane.faulty_wire import FaultyWire
 from mpserve.dataplane.impair_grammar import parse as parse_impairment
 from mpserve.dataplane.ingress import ingress
-from mpserve.dataplane.layout import COMMAND_ROWS, EVENT_ROWS, NEVER, V4_MAPPED, Core, ipv4, make_core
+from mpserve.dataplane.layout import COMMAND_ROWS, EVENT_ROWS, NEVER, V4_MAPPED
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.memory import allocate, unregister
 from mpserve.dataplane.tcp.timers import timers

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mpserve.dataplane.core import Core
 from mpserve.dataplane.jit import JIT, compiled, unit
-from mpserve.dataplane.layout import Core
 from mpserve.dataplane.mbuf import LAYOUT
 from mpserve.dataplane.memory import (
     allocate,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mpserve.dataplane.events import Command, Event
-from mpserve.dataplane.layout import Limits
+from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.tcp.state import State
 from mpserve.testing.segment import Segment, arp_reply, parse_tcp
 from mpserve.testing.stack import Stack, StackEvent

@@ -11,10 +11,11 @@ import time
 from typing import Any
 
 import pydpdk
+from mpserve.dataplane.core import Core, make_core
 from mpserve.dataplane.faulty_wire import FaultyWire
 from mpserve.dataplane.impair_grammar import Impairment, parse
 from mpserve.dataplane.jit import compiled, unit
-from mpserve.dataplane.layout import BURST, Core, core_at, make_core
+from mpserve.dataplane.layout import BURST, core_at
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.memory import call4
 from mpserve.dataplane.turn import read_clock

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.flood.syns import is_of_flood
+from mpserve.dataplane.core import Core
 from mpserve.dataplane.jit import compiled, unit
-from mpserve.dataplane.layout import Core
 from mpserve.dataplane.mbuf import data_address
 from mpserve.dataplane.memory import call0, call2, call4, native64, record_at, register, set_native64
 from mpserve.dataplane.turn import MOST_BURSTS

@@ -13,9 +13,10 @@ from benchmarks.generator import SERVER
 from benchmarks.memif_clients import PORT
 from benchmarks.memif_servers import UNITS, attach, run_compiled, say_ready
 from mpserve.apps.echo_compiled import CompiledEcho
+from mpserve.dataplane.core import make_core
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError
-from mpserve.dataplane.layout import COUNTERS, make_core
+from mpserve.dataplane.layout import COUNTERS
 from mpserve.dataplane.turn import turn
 from mpserve.testing.stack import connect_units, listen
 

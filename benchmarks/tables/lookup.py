@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from mpserve.dataplane.core import make_buckets, make_core
 from mpserve.dataplane.jit import compiled, unit
-from mpserve.dataplane.layout import CONN, KEY, V4_MAPPED, core_at, key_at, make_buckets, make_core
+from mpserve.dataplane.layout import CONN, KEY, V4_MAPPED, core_at, key_at
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.memory import allocate, mix, native64, record_at, unregister
 from mpserve.dataplane.tcp.table import find, flow_hash, insert

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mpserve.dataplane import jit
-from mpserve.dataplane.layout import NEVER, Core
+from mpserve.dataplane.core import Core
+from mpserve.dataplane.layout import NEVER
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.tcp.state import State
 from mpserve.framework.handler import Handler

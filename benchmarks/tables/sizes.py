@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from mpserve.dataplane.layout import BLOCK_BYTES, Core, make_core
+from mpserve.dataplane.core import Core, make_core
+from mpserve.dataplane.layout import BLOCK_BYTES
 from mpserve.dataplane.limits import Limits
 
 ABOUT = {

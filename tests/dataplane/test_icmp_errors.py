@@ -5,8 +5,9 @@ import struct
 import pytest
 from peer import MAC, MSS_1460, SACK_PERMITTED, SCALE_7, SYNCHRONIZED, Peer, TestedStack, pattern, timestamps
 
+from mpserve.dataplane.core import ipv4
 from mpserve.dataplane.events import Command, Event, Reason
-from mpserve.dataplane.layout import V4_MAPPED, ipv4
+from mpserve.dataplane.layout import V4_MAPPED
 from mpserve.dataplane.tcp.connect import connect
 from mpserve.dataplane.tcp.path_mtu import MIN_PATH_MTU
 from mpserve.dataplane.tcp.state import State

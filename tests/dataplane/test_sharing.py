@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mpserve.dataplane.atomics import compare_and_swap, load_acquire, store_release
+from mpserve.dataplane.core import make_buckets
 from mpserve.dataplane.jit import JIT, compiled, unit
-from mpserve.dataplane.layout import CONN, VERSION_LINE, key_at, make_buckets
+from mpserve.dataplane.layout import CONN, VERSION_LINE, key_at
 from mpserve.dataplane.memory import allocate, load8, native64, set_native64, store8, unregister
 from mpserve.dataplane.sharing import (
     ASLEEP,

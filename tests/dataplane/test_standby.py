@@ -3,8 +3,9 @@
 import pytest
 from peer import MSS_1460, SCALE_7, Peer, pattern
 
+from mpserve.dataplane.core import ipv4
 from mpserve.dataplane.events import Command, Event, Reason
-from mpserve.dataplane.layout import V4_MAPPED, ipv4
+from mpserve.dataplane.layout import V4_MAPPED
 from mpserve.dataplane.sharing import PYTHON
 from mpserve.dataplane.standby import standby_turn
 from mpserve.dataplane.tcp.connect import connect

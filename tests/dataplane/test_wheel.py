@@ -4,8 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpserve.dataplane.core import make_core
 from mpserve.dataplane.jit import JIT, unit
-from mpserve.dataplane.layout import WHEEL_BUCKETS, Limits, core_at, make_core, timer_at, wheel_get
+from mpserve.dataplane.layout import WHEEL_BUCKETS, core_at, timer_at, wheel_get
+from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.wheel import arm, disarm, next_deadline
 
 ENTRIES = 8

@@ -1,5 +1,6 @@
 """The supervisor with several stub workers: each has a life of its own, and the others never notice. Needs no root."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from test_server import HERE, Program, Stub, is_alive, program, wait_until
 
+from mpserve.dataplane.device import DRIVERS
 from mpserve.dataplane.errors import SetupError
 from mpserve.framework import server as server_module
 from mpserve.framework.cores import shorten
@@ -149,6 +151,7 @@ def test_counters_of_all_by_core_go_on_in_successors(monkeypatch: pytest.MonkeyP
         server_module.Server, "_make_link", lambda self: server_module.Link(self.spec, description="none")
     )
     monkeypatch.setattr("mpserve.framework.supervisor.QUICK_SECONDS", 0)
+    monkeypatch.setitem(DRIVERS, "ring", dataclasses.replace(DRIVERS["ring"], several="each"))  # nothing is opened
     server = Server(Stub, device="ring", say=lambda _: None, grace_seconds=1.0)
     with pytest.raises(SetupError, match="between start"):
         server.stats()

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from mpserve.dataplane.layout import NO_BLOCK, Core
+from mpserve.dataplane.core import Core
+from mpserve.dataplane.layout import NO_BLOCK
 from mpserve.dataplane.memory import rows
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.backlog import MIN_MSS

@@ -12,8 +12,9 @@ from peer import MASK, TestedStack, Watch, pattern
 from fuzz.door import Door, Verdict
 from fuzz.outgoing import check_outgoing
 from fuzz.peers import HONEST_IP, Honest, Hostile, content
+from mpserve.dataplane.core import ipv4
 from mpserve.dataplane.events import SLOT_MASK, Command, Event
-from mpserve.dataplane.layout import V4_MAPPED, ipv4
+from mpserve.dataplane.layout import V4_MAPPED
 from mpserve.dataplane.memory import rows
 from mpserve.dataplane.tcp import flags
 from mpserve.dataplane.tcp.connect import connect

@@ -11,8 +11,9 @@ from fuzz.door import parse_options
 from fuzz.peers import HONEST_IP, INITIAL, OFFERS, Hostile, content
 from fuzz.script import Arguments
 from fuzz.stack import HONEST_SERVED, FuzzStack, Life
+from mpserve.dataplane.core import ipv4
 from mpserve.dataplane.events import Command
-from mpserve.dataplane.layout import V4_MAPPED, ipv4
+from mpserve.dataplane.layout import V4_MAPPED
 from mpserve.dataplane.tcp.connect import connect
 from mpserve.dataplane.tcp.settings import VALUE_BITS, Option
 from mpserve.dataplane.tcp.state import SYN_SENT

@@ -3,8 +3,9 @@
 import pytest
 from peer import MAC, MSS_1460, SACK_PERMITTED, SCALE_7, TICK, Peer, pattern, timestamps
 
+from mpserve.dataplane.core import ipv4
 from mpserve.dataplane.events import Command, Event, Reason
-from mpserve.dataplane.layout import V4_MAPPED, ipv4
+from mpserve.dataplane.layout import V4_MAPPED
 from mpserve.dataplane.tcp.connect import FIRST_PORT, IN_USE, NO_ROUTE, PORTS, TABLE_FULL, connect
 from mpserve.dataplane.tcp.state import State
 from mpserve.testing.segment import arp_reply

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpserve.dataplane.core import make_buckets
 from mpserve.dataplane.jit import JIT, unit
-from mpserve.dataplane.layout import CONN, VERSION_LINE, key_at, make_buckets
+from mpserve.dataplane.layout import CONN, VERSION_LINE, key_at
 from mpserve.dataplane.memory import allocate, unregister
 from mpserve.dataplane.tcp.table import find, insert, remove
 
