@@ -92,6 +92,10 @@ def _sent(core: Core, tcb: Any, sents: Counter[int]) -> Iterator[str]:
         yield f"{sacked} bytes reported and {lost} lost, not {tcb.sacked} and {tcb.lost}"
 
 
+def _is_kept_fin(tcb: Any, conn: Any, block: Any) -> bool:
+    return bool(int(tcb["flags"]) & flags.FIN_KEPT) and block.seq == conn.fin_seq
+
+
 def _receive_side(core: Core, tcb: Any, conn: Any, blocks: Counter[int]) -> Iterator[str]:
     unread = _chain(core, int(conn.rcv_head), blocks)
     held = sum(int(block.end) - int(block.start) for block in unread)
@@ -110,8 +114,10 @@ def _receive_side(core: Core, tcb: Any, conn: Any, blocks: Counter[int]) -> Iter
             yield "the out-of-order chain is not sorted"
     if early and ahead(early[0].seq, tcb.rcv_nxt) <= 0:
         yield f"kept data at {early[0].seq} is not out of order: rcv_nxt = {tcb.rcv_nxt}"
-    if early and any(ahead(int(b.seq) + int(b.end), tcb.rcv_adv) > 0 for b in early):
+    if any(ahead(int(b.seq) + int(b.end), tcb.rcv_adv) > 0 for b in early if not _is_kept_fin(tcb, conn, b)):
         yield "kept data beyond the window"
+    if any(ahead(b.seq, tcb.rcv_adv) > 0 for b in early):  # a FIN takes no room: it may lie at the window's edge
+        yield "a FIN kept beyond the window"
 
 
 def _pools(core: Core, blocks: Counter[int], sents: Counter[int]) -> Iterator[str]:
