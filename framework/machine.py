@@ -87,7 +87,7 @@ class Machine:
         if hasattr(device, "attach"):
             device.attach(self.core)
         else:
-            _attach(self.core, device, seat)
+            attach(self.core, device, seat)
         self.faulty_wire: FaultyWire | None = None
         if impairment is not None:
             few = getattr(device, "few_rx_mbufs", False)
@@ -309,7 +309,7 @@ def _device_blocks(device: Any, limits: Limits) -> np.ndarray | None:
     return None if memory is None else np.frombuffer(memory, np.uint8, limits.blocks * BLOCK_BYTES)
 
 
-def _attach(core: Core, device: Any, seat: Seat | None) -> None:
+def attach(core: Core, device: Any, seat: Seat | None) -> None:
     """A DPDK port: its burst functions by address, and the TSC for a clock that starts at one second, for all members alike."""
     import pydpdk
 

@@ -33,13 +33,14 @@ def connect(core_address, remote, remote_port, local_port):
     """
     core = core_at(core_address)
     take(core, PYTHON)
-    result = _open(core, remote, remote_port, local_port)
+    result = active_open(core, remote, remote_port, local_port)
     give_back(core)
     return result
 
 
 @compiled
-def _open(core, remote, remote_port, local_port):
+def active_open(core, remote, remote_port, local_port):
+    """As the unit `connect`, for compiled code that owns the core."""
     if not _has_route(core, remote):
         return NO_ROUTE
     if core.free_slot_count == 0:
