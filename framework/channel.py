@@ -138,9 +138,10 @@ class Channel:
         self._drop_handle(handle, endpoint)
         endpoint.forget()
         endpoint.handle, endpoint.cookie = 0, None
-        kept = [completion for completion in self.ready if completion.handle != handle]
-        _close_unseen(completion for completion in self.ready if completion.handle == handle)
-        self.ready = deque(kept)
+        dropped = [completion for completion in self.ready if completion.handle == handle]
+        self.ready = deque(completion for completion in self.ready if completion.handle != handle)
+        _close_unseen(dropped)
+        endpoint.put_back([completion.data for completion in dropped if completion.data])
         return endpoint.given_back()
 
     def _check_mask(self, cpu_mask: int) -> None:

@@ -65,6 +65,9 @@ class Endpoint:
         """Cancel everything without a completion; the endpoint itself stays as it is."""
         raise NotImplementedError
 
+    def put_back(self, parts: list[bytes]) -> None:
+        """Data of READs that were forgotten before they were dispatched. A descriptor can't take it back."""
+
     def finish(self) -> None:
         """The channel's loop runs no longer, and the endpoint was closed: give up what can't be done at once."""
 
@@ -375,6 +378,10 @@ class Connection(Endpoint):
         self._reads.clear()
         self._writes.clear()
         self._asked = False
+
+    def put_back(self, parts: list[bytes]) -> None:
+        self._unread.extendleft(reversed(parts))
+        self._unread_bytes += sum(map(len, parts))
 
     def abort(self) -> None:
         """Send RST; nobody is told."""

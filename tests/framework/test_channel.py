@@ -333,6 +333,19 @@ def test_unregister_takes_back_completions_that_wait(world):
     assert [e.handle for e in world.all()] == [two]
 
 
+def test_what_an_undispatched_read_has_brought_is_read_again_after_unregister(world):
+    handle, peer = world.connect()
+    for size in (2, 3):
+        world.channel.read(handle, size)
+    world.channel.flush()
+    peer.send(b"aabbbcc")
+    world.host.advance(0.1)
+    assert len(world.channel.ready) == 2
+    again = world.channel.register(world.channel.unregister(handle))
+    world.channel.read(again, 100)
+    assert world.one().data == b"aabbbcc"
+
+
 def test_an_unregistered_listener_stops_and_can_begin_again(world):
     endpoint = world.channel.unregister(world.listener)
     refused = world.host.connect(7)
