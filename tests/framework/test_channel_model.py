@@ -19,6 +19,7 @@ from mpserve.testing import ChannelHost, Client
 CANCELED = -errno.ECANCELED
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT") != "1"
 SIZES = st.one_of(st.integers(1, 20), st.sampled_from([1000, 70_000, 1 << 40]))
+LONG_SECONDS = 5.0  # on a lossy wire an RTO backs off to a minute, until an RTT can be taken again (RFC 6298)
 LENGTHS = st.one_of(st.integers(0, 20), st.sampled_from([1460, 20_000, 300_000]))
 
 
@@ -283,7 +284,7 @@ class ChannelMachine(RuleBasedStateMachine):
         self.channel.close(self.listener)
         self.ending = True
         for _ in range(300):
-            events = self.channel.dispatch(0.5)
+            events = self.channel.dispatch(LONG_SECONDS)
             for event in events:
                 self.check(event)
             if not events and not self.is_pending():
@@ -294,7 +295,7 @@ class ChannelMachine(RuleBasedStateMachine):
         for _ in range(60):
             if self.has_all_arrived():
                 break
-            assert self.channel.dispatch(0.5) == []
+            assert self.channel.dispatch(LONG_SECONDS) == []
         assert self.has_all_arrived()
         assert self.channel.dispatch(0) == []
         self.host.stop()
