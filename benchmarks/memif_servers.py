@@ -7,7 +7,6 @@ import argparse
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,9 +34,6 @@ from mpserve.testing.stack import connect_units, listen
 
 KINDS = ("raw", "compiled", "on_data", "on_batch")
 UNITS = (ingress, egress, commands, timers, turn, CompiledEcho.unit)
-PEER_LEAVES_SECONDS = (
-    0.5  # net_memif takes a peer's end down in DPDK's interrupt thread; to close meanwhile crashes there
-)
 TURN_US = 50_000  # how often a compiled loop is left, to see signals
 
 
@@ -150,7 +146,6 @@ def serve(kind: str, socket: Path, counters: Path | None, cpu: int | None) -> No
         else:
             serve_python(Echo() if kind == "on_data" else EchoBatch(), device, counters)
     finally:
-        time.sleep(PEER_LEAVES_SECONDS)
         device.close()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 DESCRIPTORS = 1024
 CACHED_MBUFS = 256
+# net_memif takes a link down in DPDK's interrupt thread as its peer leaves; to close it meanwhile crashed there.
+PEER_LEAVES_SECONDS = 0.5
 
 
 def open_port(spec: DeviceSpec, *, queue: int, file_prefix: str, hugepages: str, block_bytes: int) -> Device:
@@ -146,6 +149,8 @@ def _start_port(spec: DeviceSpec, port: Port, undo: contextlib.ExitStack) -> Mem
     port.setup_tx_queue(0, transmit)
     port.start()
     undo.callback(port.stop)
+    if spec.kind == "memif":
+        undo.callback(time.sleep, PEER_LEAVES_SECONDS)
     if spec.kind == "af_packet" and kernel_link.is_hardware(spec.name) and "mac" in spec.options:
         port.set_promiscuous(True)  # hardware would filter another address than its own
     return pool

@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpserve.dataplane.completions import IDLE, NEVER, SLOT_MASK, Event, Reason
-from mpserve.dataplane.errors import DeviceError, SetupError
+from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.impair_grammar import Impairment
 from mpserve.dataplane.limits import DEFAULTS, Limits
 from mpserve.framework.codec import BAD_REQUEST
 from mpserve.framework.descriptors import Descriptors
+from mpserve.framework.device_watch import DeviceWatch
 from mpserve.framework.errors import Closed
 from mpserve.framework.handler import Handler
 from mpserve.framework.joint import Joint, OnOver, join
@@ -38,9 +39,6 @@ CLOSED, CONNECT = int(Event.CLOSED), int(Event.CONNECT)
 ALL = -1  # every worker, in place of a core
 HOUSEKEEPING_SECONDS = 0.05  # how long compiled code may keep Python, and so its signals, waiting
 LOOK_SECONDS = 0.0001  # between looks at other descriptors while there is work
-DEVICE_ERRORS = 300  # looks at a descriptor in error, 10 ms apart, before the worker gives up
-NAP_SECONDS = 0.001  # between looks at a device that has no descriptor to sleep on ...
-LONGEST_NAP_SECONDS = 0.004  # ... twice as long each time that nothing had happened
 SLOW_CALLBACK_SECONDS = 0.1  # a callback that runs for so long is logged
 WRITE_HARD_LIMIT = 64 << 20  # bytes that one socket may hold back for a slow reader
 
@@ -100,8 +98,7 @@ class Worker:
         self._timers, self._calls = Timers(), deque[tuple[Callable[..., Any], tuple[Any, ...]]]()
         self._threads = ThreadPool(self.call_soon_threadsafe)
         self._stopping = False
-        self._device_errors = 0
-        self._nap = NAP_SECONDS
+        self._watch = DeviceWatch(device)
         self._next_timer, self._renew_at = math.inf, -1.0
         self.wake_at_us = NEVER  # when a step without events is wanted, whatever else
         self.now = self.channel.now_us / 1e6  # seconds on the stack's clock, as of this batch
@@ -165,7 +162,7 @@ class Worker:
         count = channel.turn()
         self.now = channel.now_us / 1e6
         if count > 0:
-            self._nap = NAP_SECONDS
+            self._watch.worked()
             self._dispatch(count)
         elif count == IDLE and sleep and not self._stopping and not channel.words:
             self._sleep()
@@ -262,12 +259,7 @@ class Worker:
         until = min(machine.sleep_until(now), self.wake_at_us)
         if self._next_timer < math.inf:
             until = min(until, int(self._next_timer * 1e6))
-        wait = min(max(until - now, 0) / 1e6, longest)
-        if machine.hurries:
-            wait = min(wait, NAP_SECONDS)
-        elif not self.device.wait_fds:
-            wait = min(wait, self._nap)
-            self._nap = min(2 * self._nap, LONGEST_NAP_SECONDS)
+        wait = self._watch.longest_wait(min(max(until - now, 0) / 1e6, longest), machine.hurries)
         if self._calls or self._stopping or wait == 0:
             return
         machine.counters.sleeps += 1
@@ -275,19 +267,8 @@ class Worker:
         if ready:
             machine.woken()
             self._look_at = -1.0
-            self._check_device(ready)
+            self._watch.check(ready)
             self._wake.clear()
-
-    def _check_device(self, ready: list[tuple[int, int]]) -> None:
-        """An interface that is down or gone has its descriptor in error at every look: wait a little, and at last give up."""
-        if not any(fd in self.device.wait_fds and state & ~select.POLLIN for fd, state in ready):
-            self._device_errors = 0
-            return
-        self._device_errors += 1
-        if self._device_errors > DEVICE_ERRORS:
-            name = self.device.description or self.device.spec
-            raise DeviceError(f"the interface of {name} is gone: start again when it is back")
-        time.sleep(10 * NAP_SECONDS)
 
     # -- events to callbacks
 

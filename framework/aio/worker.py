@@ -15,7 +15,7 @@ from mpserve.dataplane.completions import IDLE, Reason
 from mpserve.framework.aio.faces import Listener
 from mpserve.framework.handler import Handler
 from mpserve.framework.lwsocket import LwSocket
-from mpserve.framework.worker import ACCEPT, CLOSED, NAP_SECONDS, WRITABLE, Worker
+from mpserve.framework.worker import ACCEPT, CLOSED, WRITABLE, Worker
 
 if TYPE_CHECKING:
     from mpserve.framework.aio.loop import Loop
@@ -97,7 +97,7 @@ class LoopWorker(Worker):
         count = channel.turn()
         self.now = channel.now_us / 1e6
         if count > 0:
-            self._nap = NAP_SECONDS
+            self._watch.worked()
             self._dispatch(count)
         return count
 

@@ -11,7 +11,7 @@ import pytest
 import mpserve
 from mpserve.dataplane.events import Reason
 from mpserve.dataplane.limits import Limits
-from mpserve.framework import worker as worker_module
+from mpserve.framework import device_watch
 from mpserve.framework.worker import Worker
 from mpserve.testing.wire import Wire
 
@@ -271,8 +271,8 @@ def test_a_worker_announces_its_address():
 
 
 def test_a_device_in_error_ends_the_worker(monkeypatch):
-    monkeypatch.setattr(worker_module, "DEVICE_ERRORS", 3)
-    monkeypatch.setattr(worker_module, "NAP_SECONDS", 0.0001)
+    monkeypatch.setattr(device_watch, "DEVICE_ERRORS", 3)
+    monkeypatch.setattr(device_watch, "NAP_SECONDS", 0.0001)
     reader, writer = os.pipe()
     wire = Wire(mbufs=64)
     wire.wait_fds, wire.spec = [reader], "wire"
