@@ -22,6 +22,7 @@ BUILT_IN = {
     "http": "serve static files, or a hello page",
     "memcached": "serve memcached's text protocol",
     "echo": "send back what comes in",
+    "bench": "measure it beside other servers",
     "warm": "compile the TCP stack now",
     "devices": "list the kinds of devices, and which work here",
 }

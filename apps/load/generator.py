@@ -66,7 +66,7 @@ class Generator:
         record.closes_first = int(plan.closes_first)
         write_bytes(int(record.request), plan.request)
         record.request_bytes, record.kind, record.reply_bytes = len(plan.request), plan.kind, plan.reply_bytes
-        if plan.protocol == "memcached":
+        if plan.has_keys:
             record.key_at, record.key_digits, record.keys = plan.key_at, KEY_DIGITS, plan.keys
         record.random = int.from_bytes(os.urandom(7), "little") | 1
         self.hz = 2**32 * 1_000_000 // int(self.core.record.tsc_scale) if self.core.record.tsc_scale else 1_000_000

@@ -8,7 +8,8 @@ from mpserve.apps.load.records import FIXED, HTTP, MEMCACHED
 from mpserve.dataplane.errors import SetupError
 
 MOST_REQUEST_BYTES = 1 << 16
-KINDS = {"echo": FIXED, "http": HTTP, "memcached": MEMCACHED}
+KINDS = {"echo": FIXED, "http": HTTP, "memcached": MEMCACHED, "memcached-set": FIXED}
+STORED = b"STORED\r\n"
 KEY_DIGITS = 10
 
 
@@ -61,6 +62,8 @@ class Plan:
         if self.protocol == "http":
             last = "Connection: close\r\n" if self.transactions == 1 and not self.closes_first else ""
             return f"GET {self.path} HTTP/1.1\r\nHost: bench\r\n{last}\r\n".encode()
+        if self.protocol == "memcached-set":
+            return b"set %s 0 0 %d\r\n%s\r\n" % (self.key(0), self.message, self.body(0))
         return b"get " + self.key(0) + b"\r\n"
 
     @property
@@ -68,20 +71,27 @@ class Plan:
         """The length of a reply, where it is known before; memcached's of a hit."""
         if self.protocol == "memcached":
             return len(self.value(0)) + len(b"END\r\n")
-        return self.message
+        return len(STORED) if self.protocol == "memcached-set" else self.message
 
     @property
     def key_at(self) -> int:
-        return self.request.index(self.key(0)) + len(self.key(0)) - KEY_DIGITS if self.protocol == "memcached" else 0
+        return self.request.index(self.key(0)) + len(self.key(0)) - KEY_DIGITS if self.has_keys else 0
+
+    @property
+    def has_keys(self) -> bool:
+        return self.protocol in ("memcached", "memcached-set")
 
     @staticmethod
     def key(number: int) -> bytes:
         return b"key:%0*d" % (KEY_DIGITS, number)
 
+    def body(self, number: int) -> bytes:
+        """A key's value."""
+        return (b"%d " % number * self.message)[: self.message]
+
     def value(self, number: int) -> bytes:
         """What memcached says of a key before END."""
-        body = (b"%d " % number * self.message)[: self.message]
-        return b"VALUE %s 0 %d\r\n%s\r\n" % (self.key(number), self.message, body)
+        return b"VALUE %s 0 %d\r\n%s\r\n" % (self.key(number), self.message, self.body(number))
 
     @property
     def who_closes(self) -> str:
