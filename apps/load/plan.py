@@ -8,7 +8,7 @@ from mpserve.apps.load.records import FIXED, HTTP, MEMCACHED
 from mpserve.dataplane.errors import SetupError
 
 MOST_REQUEST_BYTES = 1 << 16
-KINDS = {"echo": FIXED, "http": HTTP, "memcached": MEMCACHED, "memcached-set": FIXED}
+KINDS = {"echo": FIXED, "raw": FIXED, "http": HTTP, "memcached": MEMCACHED, "memcached-set": FIXED}
 STORED = b"STORED\r\n"
 KEY_DIGITS = 10
 
@@ -57,7 +57,7 @@ class Plan:
     @property
     def request(self) -> bytes:
         """One request. memcached's has the digits of key 0."""
-        if self.protocol == "echo":
+        if self.protocol in ("echo", "raw"):
             return (bytes(range(32, 127)) * (self.message // 95 + 1))[: self.message]
         if self.protocol == "http":
             last = "Connection: close\r\n" if self.transactions == 1 and not self.closes_first else ""

@@ -20,13 +20,14 @@ from typing import Any
 from mpserve.apps.load.generator import Generator
 from mpserve.apps.load.loop import run_load, turn_load
 from mpserve.apps.load.plan import Plan
+from mpserve.apps.load.raw import RawGenerator, bounce_frames
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError
 
 
 def main() -> int:
     options = _parse()
-    for unit in (run_load, turn_load):
+    for unit in (run_load, turn_load, bounce_frames):
         unit.address  # noqa: B018  # compiled before the link is up
     try:
         device = open_device(parse_device(options.device), file_prefix=f"mpserve-load{os.getpid()}")
@@ -48,6 +49,9 @@ def _serve(device: Device, options: argparse.Namespace) -> None:
     ip, _, prefix = options.ip.partition("/")
     for line in sys.stdin:
         order = json.loads(line)
+        if order["plan"]["protocol"] == "raw":
+            _measure_raw(device, order)
+            continue
         try:
             generator = Generator(
                 device,
@@ -69,6 +73,16 @@ def _serve(device: Device, options: argparse.Namespace) -> None:
         finally:
             generator.finish()
             generator.close()
+
+
+def _measure_raw(device: Device, order: dict[str, Any]) -> None:
+    generator = RawGenerator(device, order["plan"]["message"])
+    try:
+        _say("measured", **generator.measure(order["seconds"], order.get("warm_up", 0.3)))
+    except SetupError as error:
+        _say("failed", message=str(error))
+    finally:
+        generator.close()
 
 
 def _say(event: str, **fields: Any) -> None:

@@ -101,6 +101,7 @@ def _choose(names: str, wire: str) -> tuple[list[Any], list[str]]:
 def compile_all() -> None:
     """The stack, for the server, and the generator; with progress."""
     from mpserve.apps.load.loop import run_load, turn_load
+    from mpserve.apps.load.raw import bounce_frames, echo_frames
     from mpserve.dataplane import jit
     from mpserve.framework.compiling import Progress
 
@@ -108,9 +109,10 @@ def compile_all() -> None:
     if missing:
         with Progress(len(missing)) as progress:
             jit.warm(lambda name, done, total: progress.show(name, done))
-    if not run_load.is_cached() or not turn_load.is_cached():
+    generator = [unit for unit in (run_load, turn_load, bounce_frames, echo_frames) if not unit.is_cached()]
+    if generator:
         click.echo("compiling the load generator, once", err=True)
-        for unit in (run_load, turn_load):
+        for unit in generator:
             unit.address  # noqa: B018  # compiled by asking
 
 
@@ -152,6 +154,14 @@ def echo(wire: str | None, connections: str, message: int, pipeline: int) -> Any
     ]
     over = wire or "memif"
     return over, "compiled,python" if over == "memif" else "compiled,python,asyncio-echo,uvloop-echo", loads, "python"
+
+
+@bench.command()
+@_measured
+@click.option("--message", default="64", show_default=True, help="Bytes that a TCP segment would carry; some numbers.")
+def raw(wire: str | None, message: str) -> Any:
+    """Frames without TCP, sent back by the other end: what the wire and its driver carry at all."""
+    return wire or "memif", "raw", [_load(f"{n} bytes", protocol="raw", message=n) for n in _numbers(message)], "raw"
 
 
 @bench.command()

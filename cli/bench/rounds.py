@@ -60,7 +60,7 @@ def _measure_server(run: Run, server: Server, on_step: Callable[[str], None]) ->
     """A sample for each load on one start of the server. A failure becomes a sample that says so."""
     try:
         with _both(run, server) as (generator, pid):
-            meter = Meter(pid if server.is_ours else None)
+            meter = Meter(pid if server.is_ours and server.counts else None)
             _fill(server, generator, run.loads[0].plan)
             rates: dict[str, float] = {}
             for load in run.loads:

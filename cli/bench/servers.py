@@ -56,6 +56,7 @@ class Server:
     protocol: str
     argv: Callable[[Wire, int], list[str]]
     is_ours: bool = False
+    counts: bool = True  # whether one of ours keeps counters
     needs: tuple[str, str] | None = None
 
     @property
@@ -83,6 +84,10 @@ def _protocol(protocol: str, loop: str) -> Callable[[Wire, int], list[str]]:
     return lambda wire, port: [sys.executable, "-m", "mpserve.cli.bench.protocols", protocol, loop, str(port)]
 
 
+def _raw(wire: Wire, port: int) -> list[str]:
+    return [sys.executable, "-m", "mpserve.apps.load.raw", wire.server_device]
+
+
 def _nginx(wire: Wire, port: int) -> list[str]:
     conf = wire.folder / "nginx.conf"
     conf.write_text(NGINX_CONF.format(folder=wire.folder, port=port, body=BODY.decode()))
@@ -97,6 +102,7 @@ _UVLOOP = ("uvloop", "pip install uvloop")
 SERVERS = [
     Server("compiled", "mpserve, compiled", "echo", _ours("run", "mpserve.apps.echo_compiled:CompiledEcho"), True),
     Server("python", "mpserve, Python", "echo", _ours("run", "mpserve.apps.echo:Echo"), True),
+    Server("raw", "raw frames", "raw", _raw, True, counts=False),
     Server("asyncio-echo", "asyncio Protocol", "echo", _protocol("echo", "asyncio")),
     Server("uvloop-echo", "uvloop Protocol", "echo", _protocol("echo", "uvloop"), needs=_UVLOOP),
     Server("fixed", "mpserve, fixed reply", "http", _ours("run", "mpserve.apps.http:FixedReply"), True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -14,7 +15,9 @@ HEAD = ("server", "load", "cycles a request", "thousand/s", "p50 us", "p99 us", 
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Three significant digits, without an exponent; `-` for what there is none of."""
+    if math.isnan(value):
+        return "-"
     decimals = 0 if value >= 100 else 1 if value >= 10 else 2
     text = f"{value:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if decimals else text
