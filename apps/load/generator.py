@@ -10,6 +10,7 @@ from mpserve.apps.load.histogram import Histogram
 from mpserve.apps.load.loop import run_load, turn_load
 from mpserve.apps.load.plan import KEY_DIGITS, Plan
 from mpserve.apps.load.records import CLIENT, COUNTS, GONE, LOAD
+from mpserve.dataplane import tsc
 from mpserve.dataplane.completions import Command
 from mpserve.dataplane.core import ipv4, make_core
 from mpserve.dataplane.errors import SetupError
@@ -136,9 +137,7 @@ class Generator:
         """The counter that `records` are in."""
         if not self.core.record.read_tsc:
             return int(self.core.record.tsc)
-        from pydpdk.extension import lib
-
-        return int(lib.pydpdk_rdtsc())
+        return tsc.read()
 
     def result(self) -> dict[str, Any]:
         """Counts since `clear`, with rates, latencies (us) and how busy the generator was."""

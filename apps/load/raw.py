@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+from mpserve.dataplane import tsc
 from mpserve.dataplane.core import make_core
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError
@@ -93,25 +94,18 @@ class RawGenerator:
     """The end that begins. `message` bytes: frames are as long as a TCP segment with so many."""
 
     def __init__(self, device: Device, message: int) -> None:
-        import pydpdk
-
         self.core = make_core(
             Limits(max_connections=1, blocks=16), mac=device.mac, ip="10.88.0.1", mtu=HEADERS + message
         )
         attach(self.core, device, None)
-        self.hz = pydpdk.tsc_hz()
+        self.hz = tsc.hz()
         self.core.record.idle_spin_us = int(LOST_SECONDS * self.hz)
 
     def _run(self, seconds: float) -> int:
-        until, total = self._tsc() + int(seconds * self.hz), 0
-        while (now := self._tsc()) < until:
+        until, total = tsc.read() + int(seconds * self.hz), 0
+        while (now := tsc.read()) < until:
             total += bounce_frames.call(self.core.address, min(until, now + int(STEP_SECONDS * self.hz)))
         return total
-
-    def _tsc(self) -> int:
-        from pydpdk.extension import lib
-
-        return int(lib.pydpdk_rdtsc())
 
     def measure(self, seconds: float, warm_up: float) -> dict[str, Any]:
         """As `Generator.measure`; there are no latencies. SetupError if nothing comes back."""
@@ -147,7 +141,7 @@ def main() -> int:
         generator = RawGenerator(device, 0)
         print("serving frames", flush=True)
         while not stopping:
-            echo_frames.call(generator.core.address, generator._tsc() + int(STEP_SECONDS * generator.hz))
+            echo_frames.call(generator.core.address, tsc.read() + int(STEP_SECONDS * generator.hz))
         generator.close()
     finally:
         device.close()
