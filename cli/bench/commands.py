@@ -32,6 +32,7 @@ def bench() -> None:
     mpserve bench http                      over a veth, beside nginx, uvloop, asyncio
     mpserve bench oneshot --connections 256
     mpserve bench latency
+    mpserve bench paper                     all of that and more, as one page with plots
     """
 
 
@@ -116,13 +117,17 @@ def compile_all() -> None:
             unit.address  # noqa: B018  # compiled by asking
 
 
-def _with_progress(run: Any, keep: Callable[[Any], Any]) -> Any:
+def _progress() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    return Progress(*columns, transient=True)
+
+
+def _with_progress(run: Any, keep: Callable[[Any], Any]) -> Any:
     from mpserve.cli.bench.rounds import carry_out
 
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, transient=True) as progress:
+    with _progress() as progress:
         task = progress.add_task("starting", total=run.steps)
 
         def on_step(what: str) -> None:
@@ -242,3 +247,30 @@ def _numbers(text: str) -> list[int]:
     except ValueError:
         raise SetupError(f"{text!r}: type whole numbers with commas between, such as 1,16,64") from None
     return found
+
+
+@bench.command()
+@click.option("--output", default="mpserve-paper", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--only", metavar="NAMES", default="", help="Experiments by comma: sizes, transactions, ideas, applications, ..."
+)
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Every server runs in each.")
+@click.option("--seconds", default=1.0, show_default=True, help="Length of one measurement.")
+def paper(output: Path, only: str, rounds: int, seconds: float) -> None:
+    """The experiments of MegaPipe, Fastsocket and mTCP on this machine: one HTML page with plots, and the data beside it."""
+    from mpserve.cli.bench.paper import command
+
+    chosen = [name for name in only.split(",") if name]
+    unknown = next((name for name in chosen if name not in command.names()), None)
+    if unknown is not None:
+        raise SetupError(f"--only {unknown}: there are {', '.join(command.names())}")
+    compile_all()
+    with _progress() as progress:
+        task = progress.add_task("starting", total=command.steps(chosen, rounds))
+
+        def on_step(what: str) -> None:
+            progress.update(task, description=what)
+            progress.advance(task)
+
+        made = command.run(output, chosen, rounds, seconds, on_step)
+    click.echo(f"written: {made}, and data.json beside it")

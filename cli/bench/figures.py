@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 from dataclasses import asdict, dataclass
@@ -12,7 +13,8 @@ from typing import Any
 from mpserve.cli.bench.rounds import Samples
 
 LIMIT_BUSY = 0.8  # a generator that is busier may be what limits the rate
-LATENCIES = ("p50_us", "p99_us", "p99.9_us")
+LATENCIES = ("p50_us", "p99_us", "p99.9_us", "p99.99_us")
+UNITS = {"cycles": "cycles a request", "rate": "requests/s"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def figures_of(samples: Samples, against: str | None = None) -> list[Figure]:
     found: dict[str, Figure] = {}
     for server, load in dict.fromkeys((s["server"], s["load"]) for s in samples if "failed" not in s):
         own = [s for s in samples if (s["server"], s["load"]) == (server, load) and "failed" not in s]
-        for what, unit in (("rate", "requests/s"), *((latency, "us") for latency in LATENCIES)):
+        for what, unit in (*UNITS.items(), *((latency, "us") for latency in LATENCIES)):
             found[name_of(server, load, what)] = _figure(own, server, load, what, unit)
     if against is not None:
         for name, figure in found.items():
@@ -55,7 +57,7 @@ def figures_of(samples: Samples, against: str | None = None) -> list[Figure]:
 
 
 def _figure(own: Samples, server: str, load: str, what: str, unit: str) -> Figure:
-    values = [float(sample[what]) for sample in own]
+    values = [float(sample.get(what, math.nan)) for sample in own]
     return Figure(
         name=name_of(server, load, what),
         unit=unit,

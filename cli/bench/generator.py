@@ -23,11 +23,19 @@ class Generator:
 
     def measure(self, plan: Plan, seconds: float, warm_up: float = 0.3) -> dict[str, Any]:
         """See `mpserve.apps.load.generator.Generator.result`. Raises SetupError if the server does not answer."""
+        self._order(plan, seconds, warm_up)
+        return self.wait_for("measured")
+
+    def begin(self, plan: Plan, seconds: float) -> None:
+        """The same, up to the moment when the connections are there; `wait_for("measured")` has the rest."""
+        self._order(plan, seconds, 0.0)
+        self.wait_for("open")
+
+    def _order(self, plan: Plan, seconds: float, warm_up: float) -> None:
         order = {"plan": dataclasses.asdict(plan), "seconds": seconds, "warm_up": warm_up}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return self.wait_for("measured")
 
     def wait_for(self, event: str) -> dict[str, Any]:
         assert self._process.stdout is not None
