@@ -52,11 +52,12 @@ class Generator:
         one_shots: int = 0,
         verify: bool = False,
         raw: bool = False,
+        hz: int = 0,
     ) -> None:
-        """The last `one_shots` of the `most` clients open a connection for each request."""
+        """The last `one_shots` of the `most` clients open a connection for each request. `hz` is the TSC's, DPDK's if not given."""
         from pydpdk import symbols, tsc_hz
 
-        self.hz = tsc_hz()
+        self.hz = hz or tsc_hz()
         self.device = device
         self._stride = (PAYLOAD + message + 63) // 64 * 64 + 64  # no power of two, for the caches' sake
         self._arrays = {

@@ -59,7 +59,7 @@ def _raw_fill(gen, now):
 
 
 @compiled
-def _poll(gen, now):
+def poll(gen, now):
     """One pass; whether there was anything to do."""
     count = call4(gen.rx, gen.port, gen.queue, gen.pkts, BURST)
     if count > 0:
@@ -86,7 +86,7 @@ def generate(generator_address, until):
     gen = generator_at(generator_address)
     started = now = call0(gen.read_tsc)
     while now < until:
-        worked = _poll(gen, now)
+        worked = poll(gen, now)
         after = call0(gen.read_tsc)
         gen.polls += 1
         if worked:

@@ -66,7 +66,7 @@ def wire_tx(port, queue, pkts, count):
     """As rte_eth_tx_burst. What leaves is collected by Python, or arrives at the peer by a cable."""
     wire = wire_at(port)
     if wire.peer != 0:
-        return _cross(wire_at(wire.peer), pkts, count)
+        return cross(wire_at(wire.peer), pkts, count)
     taken = min(count, wire.tx_rows - wire.tx_count)
     for i in range(taken):
         set_native64(wire.tx + 8 * (wire.tx_count + i), native64(pkts + 8 * i))
@@ -75,7 +75,7 @@ def wire_tx(port, queue, pkts, count):
 
 
 @compiled
-def _cross(peer, pkts, count):
+def cross(peer, pkts, count):
     """The mbufs go over to the peer, as many as it has room for; whoever frees them, they return to their own wire."""
     taken = min(count, peer.rx_rows - peer.rx_count)
     for i in range(taken):
