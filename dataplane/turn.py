@@ -118,7 +118,7 @@ def _take_burst(core, core_address, turn):
     """Frames from the device, and in every second turn from other cores, if there are any; how many."""
     if core.switchboard != 0 and turn == 1:
         return call2(core.unit_ingress, core_address, 0)
-    count = call4(core.rx, core.port, core.queue, core.rx_pkts, BURST)
+    count = call4(core.rx, core.port, core.queue, core.rx_pkts, min(BURST, core.event_batch))
     return call2(core.unit_ingress, core_address, count) if count > 0 else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from mpserve.cli.bench.rounds import PORT, Run, Samples, carry_out
 from mpserve.dataplane.errors import SetupError
 
 STAGED = ("compiled", "python")
+MOST_CORES = 16
+GROWTH = 0.009  # of a request's cost with a second core (`benchmarks/results/cores.json`), taken for each further one
 STAGES_TITLE = "Where the cycles of a request go"
 READY_SECONDS = 90
 
@@ -137,6 +140,8 @@ def write_page(file: Path, wanted: Sequence[experiments.Experiment], data: Data)
         if samples:
             sections.append(_section(experiment, samples))
             notes += [f"{experiment.title}: {line}" for line in figures.failures(samples)]
+        if experiment.name == "ideas" and samples:
+            sections.append(_cores_section(samples))
     if data.stages:
         sections.append(_stages_section(data.stages))
     if float(data.about["busy_before"].rstrip("%")) > 5:
@@ -155,6 +160,31 @@ def _section(experiment: experiments.Experiment, samples: Samples) -> page.Secti
         experiment.limits,
         tables.HEAD[:-1],
         [row[:-1] for row in rows],
+    )
+
+
+def _cores_section(samples: Samples) -> page.Section:
+    """What one core costs, and what more of them would do: a model, and called that."""
+    one = [
+        s for s in samples if s["server"] == "compiled" and not s["closes_first"].startswith("the") and "cycles" in s
+    ]
+    measured: dict[int, float] = {}
+    predicted: dict[int, float] = {}
+    if one:
+        cost, hz = statistics.median(s["cycles"] for s in one), one[0]["tsc_hz"]
+        measured = {1: hz / cost / 1e6}
+        predicted = {n: n * measured[1] / (1 + GROWTH * (n - 1)) for n in range(1, MOST_CORES + 1)}
+    title = "Speed-up against cores"
+    return page.Section(
+        title,
+        "What do more cores bring? (MegaPipe, figure 3; Fastsocket, figure 4)",
+        plots.model(title, measured, predicted) if measured else "",
+        "64-byte echo by a compiled handler over memif: what a core that does nothing else can do, from its busy cycles a request. "
+        "Cores share nothing that a request touches.",
+        f"Only the first point is measured. Beyond it the line is a model: as many times that, with a cost that grows by {GROWTH:.1%} "
+        "with each core, as that of two did, measured one after the other on one (python -m benchmarks.cores).",
+        ("cores", "", "million requests a second"),
+        [[str(n), "measured" if n in measured else "model", tables.number(rate)] for n, rate in predicted.items()],
     )
 
 

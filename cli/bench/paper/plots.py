@@ -196,7 +196,7 @@ def model(title: str, measured: Mapping[int, float], predicted: Mapping[int, flo
         list(measured.values()),
         "o",
         color=COLOURS[0],
-        label="measured, cores one after the other on one",
+        label="measured: one core",
     )
     axes.set_xlabel("cores")
     axes.set_ylabel("million requests a second")
