@@ -18,7 +18,7 @@ help:
 	@echo 'make serve   serve HTTP through DPDK; prints the URL'
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff and mypy'
-	@echo 'make bench   compare with nginx, asyncio and uvloop; refreshes the table in README.md (ARGS=--quick to try it)'
+	@echo 'make bench   compare with nginx, memcached, asyncio and uvloop; refreshes the tables in README.md and docs/ (ARGS=--quick to try it)'
 	@echo 'make fuzz    search for inputs that break the stack: MODE=python (by coverage) or compiled (at speed), SECONDS=60'
 	@echo 'make clean   remove the virtual environment and everything built'
 
@@ -35,7 +35,7 @@ lint: $(VENV)/lint.stamp
 	@$(BIN)/mypy --explicit-package-bases tests examples
 
 bench: $(VENV)/bench.stamp
-	@$(ROOT) $(BIN)/python -m benchmarks.web $(ARGS)
+	@$(ROOT) $(BIN)/python -m benchmarks.documents $(ARGS)
 
 MODE    ?= compiled
 SECONDS ?= 60

@@ -1,4 +1,4 @@
-"""`make bench`: every server in turn over its own veth pair, every load, in rounds; then tables, plot, raw data."""
+"""`python -m benchmarks.web`, by wrk: every server over a veth pair of its own, every load, in rounds; tables, plot, raw data."""
 
 import datetime
 import json
@@ -84,18 +84,6 @@ def summary(samples: report.Samples, labels: dict[str, str], about: dict[str, st
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def readme_table(samples: report.Samples, labels: dict[str, str], about: dict[str, str], directory: Path) -> str:
-    where = directory.relative_to(REPOSITORY)
-    machine_line = f"{about['processor']}, Linux {about['kernel']}, DPDK {about['dpdk']}, Python {about['python']}"
-    parts = [
-        report.rate_table(samples, labels),
-        report.cost_table(samples, labels),
-        f"Medians (lowest-highest) of the rounds; {machine_line}.",
-        f"Raw data, p99 and plot: [`{where}`]({where}/summary.md).",
-    ]
-    return "\n\n".join(parts)
-
-
 def save(samples: report.Samples, labels: dict[str, str], about: dict[str, str], settings: dict[str, Any]) -> Path:
     directory = RESULTS / ("quick" if settings["quick"] else settings["date"])
     directory.mkdir(parents=True, exist_ok=True)
@@ -107,12 +95,11 @@ def save(samples: report.Samples, labels: dict[str, str], about: dict[str, str],
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One round of one second, into results/quick; the README stays as it is.")
+@click.option("--quick", is_flag=True, help="One round of one second, into results/quick.")
 @click.option("--rounds", default=3, show_default=True, help="Rounds; every server runs in each.")
 @click.option("--seconds", default=4, show_default=True, help="Length of one measurement.")
 @click.option("--only", default="", help=f"Servers, by comma: {','.join(s.name for s in SERVERS)}.")
-@click.option("--readme/--no-readme", default=True, help="Refresh the README's table.")
-def main(quick: bool, rounds: int, seconds: int, only: str, readme: bool) -> None:
+def main(quick: bool, rounds: int, seconds: int, only: str) -> None:
     """Compare this project with nginx, uvloop and asyncio over one veth pair."""
     obstacle = check_machine()
     wanted = [name for name in only.split(",") if name]
@@ -124,7 +111,7 @@ def main(quick: bool, rounds: int, seconds: int, only: str, readme: bool) -> Non
         sys.exit(2)
     servers = [server for server in SERVERS if not wanted or server.name in wanted]
     if quick:
-        rounds, seconds, readme = 1, 1, False
+        rounds, seconds = 1, 1
     # fmt: off
     settings = {"date": datetime.datetime.now().strftime("%Y-%m-%d-%H%M"), "rounds": rounds, "seconds": seconds,
                 "quick": quick, "cycles_per_second": cycles_per_second()}
@@ -140,13 +127,9 @@ def main(quick: bool, rounds: int, seconds: int, only: str, readme: bool) -> Non
     labels = {server.name: server.label for server in servers}
     directory = save(samples, labels, about, settings)
     failed = any("failed" in sample for sample in samples)
-    if readme and not wanted and not failed:
-        report.refresh_file(REPOSITORY / "README.md", readme_table(samples, labels, about, directory))
     console = Console(width=200)
     console.print((directory / "summary.md").read_text(), markup=False, highlight=False)
-    console.print(
-        f"written to {directory}{', README.md left as it was: servers failed' if failed else ''}", highlight=False
-    )
+    console.print(f"written to {directory}", highlight=False)
     sys.exit(1 if failed else 0)
 
 

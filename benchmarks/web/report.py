@@ -1,14 +1,12 @@
-"""From samples to medians, tables and the README; no measuring here.
+"""From samples to medians and tables; no measuring here.
 
 A sample is {"server", "load", "round", and the figures of loads.measure}.
 """
 
-from pathlib import Path
 from typing import Any
 
 from benchmarks.spread import Spread
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 Samples = list[dict[str, Any]]
 
 
@@ -89,20 +87,3 @@ def notes(samples: Samples, busy_before: str = "0%") -> list[str]:
     if stolen > 0.01:
         said.append(f"the machine's owner took up to {stolen:.0%} of the server's core")
     return said
-
-
-def refresh(text: str, table: str) -> str:
-    """`text` with what stands between the two markers replaced by `table`.
-
-    Raises:
-        ValueError: the markers aren't there, once each and in order.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no {BEGIN} ... {END} to write the table between")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
-
-
-def refresh_file(path: Path, table: str) -> None:
-    path.write_text(refresh(path.read_text(), table))

@@ -117,7 +117,7 @@ def compile_all() -> None:
             unit.address  # noqa: B018  # compiled by asking
 
 
-def _progress() -> Any:
+def progress_bar() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
@@ -127,7 +127,7 @@ def _progress() -> Any:
 def _with_progress(run: Any, keep: Callable[[Any], Any]) -> Any:
     from mpserve.cli.bench.rounds import carry_out
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("starting", total=run.steps)
 
         def on_step(what: str) -> None:
@@ -265,7 +265,7 @@ def paper(output: Path, only: str, rounds: int, seconds: float) -> None:
     if unknown is not None:
         raise SetupError(f"--only {unknown}: there are {', '.join(command.names())}")
     compile_all()
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("starting", total=command.steps(chosen, rounds))
 
         def on_step(what: str) -> None:

@@ -81,19 +81,6 @@ def test_the_cost_is_of_both_cores_together(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.median == 3000.0
 
 
-def test_refreshing_replaces_only_what_stands_between_the_markers(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = module("report", monkeypatch)
-    text = f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n"
-    assert report.refresh(text, "new") == f"above\n{report.BEGIN}\nnew\n{report.END}\nbelow\n"
-    with pytest.raises(ValueError, match="bench:begin"):
-        report.refresh("no markers", "new")
-
-
-def test_the_readme_has_the_markers_that_the_benchmark_writes_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = module("report", monkeypatch)
-    assert report.refresh((ROOT / "README.md").read_text(), "table").count("table\n<!-- bench:end -->") == 1
-
-
 def test_the_bare_protocol_answers_each_request_and_honours_close(monkeypatch: pytest.MonkeyPatch) -> None:
     protocol_server = module("protocol_server", monkeypatch)
 

@@ -181,8 +181,8 @@ def _cores_section(samples: Samples) -> page.Section:
         plots.model(title, measured, predicted) if measured else "",
         "64-byte echo by a compiled handler over memif: what a core that does nothing else can do, from its busy cycles a request. "
         "Cores share nothing that a request touches.",
-        f"Only the first point is measured. Beyond it the line is a model: as many times that, with a cost that grows by {GROWTH:.1%} "
-        "with each core, as that of two did, measured one after the other on one (python -m benchmarks.cores).",
+        f"Only the first point is measured. Beyond it the line is a model: as many times that, with a cost that grows by "
+        f"{GROWTH:.1%} with each core, as that of two did, measured one after the other on one (python -m benchmarks.cores).",
         ("cores", "", "million requests a second"),
         [[str(n), "measured" if n in measured else "model", tables.number(rate)] for n, rate in predicted.items()],
     )
