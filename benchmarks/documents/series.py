@@ -31,7 +31,7 @@ ALL = (
     Series(
         "HTTP, a 64-byte body, over a veth",
         "veth",
-        "fixed,http,nginx,uvloop,asyncio",
+        "fixed,http,nginx,uvloop,asyncio,granian,uvicorn",
         [
             *(Load(f"{n} connections", Plan(protocol="http", connections=n)) for n in (1, 64, 256)),
             Load("64 at a time, 1 request each", Plan(protocol="http", transactions=1)),

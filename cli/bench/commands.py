@@ -18,6 +18,12 @@ _OPTIONS = [
     click.option("--seconds", default=2.0, show_default=True, help="Length of one measurement."),
     click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write figures there."),
 ]
+_RATE = click.option(
+    "--rate",
+    default=0.0,
+    metavar="N",
+    help="Requests a second, timed from when each is due; 0: as fast as replies come.  [0]",
+)
 
 
 @click.group()
@@ -152,10 +158,12 @@ def _remarks(samples: Any, about: dict[str, str]) -> list[str]:
 @click.option("--connections", default="1,16,64,256", show_default=True, help="A load for each number.")
 @click.option("--message", default=64, show_default=True, help="Bytes, 64 KiB at most.")
 @click.option("--pipeline", default=1, show_default=True, help="Requests at once on each connection.")
-def echo(wire: str | None, connections: str, message: int, pipeline: int) -> Any:
-    """Messages sent back; keep-alive, closed loop."""
+@_RATE
+def echo(wire: str | None, connections: str, message: int, pipeline: int, rate: float) -> Any:
+    """Messages sent back; keep-alive."""
     loads = [
-        _load(f"{n} connections", connections=n, message=message, pipeline=pipeline) for n in _numbers(connections)
+        _load(f"{n} connections", connections=n, message=message, pipeline=pipeline, rate=rate)
+        for n in _numbers(connections)
     ]
     over = wire or "memif"
     return over, "compiled,python" if over == "memif" else "compiled,python,asyncio-echo,uvloop-echo", loads, "python"
@@ -172,12 +180,13 @@ def raw(wire: str | None, message: str) -> Any:
 @bench.command()
 @_measured
 @click.option("--connections", default="1,64,256", show_default=True, help="A load for each number.")
-def http(wire: str | None, connections: str) -> Any:
-    """GET of 64 bytes; keep-alive, closed loop."""
-    loads = [_load(f"{n} connections", protocol="http", connections=n) for n in _numbers(connections)]
+@_RATE
+def http(wire: str | None, connections: str, rate: float) -> Any:
+    """GET of 64 bytes; keep-alive."""
+    loads = [_load(f"{n} connections", protocol="http", connections=n, rate=rate) for n in _numbers(connections)]
     return (
         wire or "veth",
-        "fixed,http" if wire == "memif" else "fixed,http,nginx,uvloop,asyncio",
+        "fixed,http" if wire == "memif" else "fixed,http,nginx,uvloop,asyncio,granian,uvicorn",
         loads,
         "http" if wire == "memif" else "nginx",
     )

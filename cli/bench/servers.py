@@ -20,7 +20,7 @@ from mpserve.dataplane.errors import SetupError
 
 READY_SECONDS = 60
 STOP_SECONDS = 15
-MODULES = {"uvloop": "uvloop"}
+MODULES = ("uvloop", "uvicorn", "granian")
 
 NGINX_CONF = """
 daemon off;
@@ -88,6 +88,26 @@ def _raw(wire: Wire, port: int) -> list[str]:
     return [sys.executable, "-m", "mpserve.apps.load.raw", wire.server_device]
 
 
+def _uvicorn(wire: Wire, port: int) -> list[str]:
+    quiet = ["--no-access-log", "--log-level", "critical"]
+    return [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "mpserve.cli.bench.asgi:app",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        str(port),
+        *quiet,
+    ]
+
+
+def _granian(wire: Wire, port: int) -> list[str]:
+    where = ["--host", "0.0.0.0", "--port", str(port), "--workers", "1", "--no-log"]
+    return [sys.executable, "-m", "granian", "--interface", "asgi", "mpserve.cli.bench.asgi:app", *where]
+
+
 def _nginx(wire: Wire, port: int) -> list[str]:
     conf = wire.folder / "nginx.conf"
     conf.write_text(NGINX_CONF.format(folder=wire.folder, port=port, body=BODY.decode()))
@@ -110,6 +130,8 @@ SERVERS = [
     Server("nginx", "nginx", "http", _nginx, needs=("nginx", "apt-get install nginx-core")),
     Server("asyncio", "asyncio Protocol", "http", _protocol("http", "asyncio")),
     Server("uvloop", "uvloop Protocol", "http", _protocol("http", "uvloop"), needs=_UVLOOP),
+    Server("granian", "granian, ASGI", "http", _granian, needs=("granian", "pip install granian")),
+    Server("uvicorn", "uvicorn, ASGI", "http", _uvicorn, needs=("uvicorn", "pip install uvicorn")),
     Server("mpserve-memcached", "mpserve memcached", "memcached", _ours("memcached"), True),
     Server("memcached", "memcached -t 1", "memcached", _memcached, needs=("memcached", "apt-get install memcached")),
 ]
