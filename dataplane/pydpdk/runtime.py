@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import shutil
 
 from pydpdk.extension import ffi, lib, text
@@ -37,7 +38,26 @@ def secondaries(file_prefix: str) -> list[int]:
     """The pids of the living processes that are attached to the primary of this prefix, in this pid namespace."""
     sockets = glob.glob(f"{glob.escape(root())}/{glob.escape(file_prefix)}/mp_socket_*")
     pids = {int(os.path.basename(path).split("_")[2]) for path in sockets}
-    return sorted(pid for pid in pids if os.path.exists(f"/proc/{pid}"))
+    return sorted(pid for pid in pids if _is_alive(pid))
+
+
+def _is_alive(pid: int) -> bool:
+    """A process that has ended and was not waited for is dead."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def remove_dead_secondaries(file_prefix: str) -> None:
+    """Remove what processes that were attached and have ended left in the folder: a socket, and tables of the memory that they
+    had mapped. Otherwise it stays until the primary ends."""
+    for path in glob.glob(f"{glob.escape(root())}/{glob.escape(file_prefix)}/*"):
+        theirs = re.fullmatch(r".+_(\d+)_[0-9a-f]+", os.path.basename(path))
+        if theirs is not None and not _is_alive(int(theirs[1])):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def hugepage_files(file_prefix: str) -> list[str]:

@@ -13,6 +13,9 @@ if str(Path(__file__).parent) not in sys.path:
 
 from namespaces import new_namespace  # noqa: E402
 
+RESERVED = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+PAGES = 128  # of 2 MiB
+
 
 @pytest.fixture
 def namespace() -> Iterator[int]:
@@ -38,3 +41,24 @@ def world() -> Iterator[int]:
             yield descriptor
     except PermissionError:
         pytest.skip("needs CAP_SYS_ADMIN: makes a network namespace")
+
+
+@pytest.fixture
+def hugetlbfs(tmp_path: Path) -> Iterator[Path]:
+    """Hugepages for the test, and a mount of its own; given back afterwards."""
+    if not RESERVED.exists():
+        pytest.skip("this kernel has no hugepages of 2 MiB")
+    before = RESERVED.read_text()
+    folder = tmp_path / "huge"
+    folder.mkdir()
+    RESERVED.write_text(str(int(before) + PAGES))
+    try:
+        mounted = subprocess.run(["mount", "-t", "hugetlbfs", "mpst", folder], capture_output=True, text=True)
+        if mounted.returncode != 0:
+            pytest.skip(f"no hugetlbfs can be mounted: {mounted.stderr.strip()}")
+        yield folder
+        left = os.listdir(folder)
+        subprocess.run(["umount", folder], check=True)
+        assert left == []
+    finally:
+        RESERVED.write_text(before)
