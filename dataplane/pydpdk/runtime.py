@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import re
 import shutil
 
 from pydpdk.extension import ffi, lib, text
@@ -36,9 +35,13 @@ def primary_is_alive(file_prefix: str | None = None) -> bool:
 
 def secondaries(file_prefix: str) -> list[int]:
     """The pids of the living processes that are attached to the primary of this prefix, in this pid namespace."""
+    return sorted({pid for pid, _ in _secondaries(file_prefix) if _is_alive(pid)})
+
+
+def _secondaries(file_prefix: str) -> list[tuple[int, str]]:
+    """The pid and the socket of each that has ever attached."""
     sockets = glob.glob(f"{glob.escape(root())}/{glob.escape(file_prefix)}/mp_socket_*")
-    pids = {int(os.path.basename(path).split("_")[2]) for path in sockets}
-    return sorted(pid for pid in pids if _is_alive(pid))
+    return [(int(os.path.basename(path).split("_")[2]), path) for path in sockets]
 
 
 def _is_alive(pid: int) -> bool:
@@ -51,11 +54,9 @@ def _is_alive(pid: int) -> bool:
 
 
 def remove_dead_secondaries(file_prefix: str) -> None:
-    """Remove what processes that were attached and have ended left in the folder: a socket, and tables of the memory that they
-    had mapped. Otherwise it stays until the primary ends."""
-    for path in glob.glob(f"{glob.escape(root())}/{glob.escape(file_prefix)}/*"):
-        theirs = re.fullmatch(r".+_(\d+)_[0-9a-f]+", os.path.basename(path))
-        if theirs is not None and not _is_alive(int(theirs[1])):
+    """Remove the sockets of processes that were attached and have ended; their other files go as the next one attaches."""
+    for pid, path in _secondaries(file_prefix):
+        if not _is_alive(pid):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 

@@ -99,6 +99,7 @@ def memif_client(path: Path, queues: int) -> Iterator["subprocess.Popen[str]"]:
     finally:
         client.kill()
         client.communicate()
+        runtime.remove_files(f"mpst{client.pid}")
 
 
 def exchange(client: "subprocess.Popen[str]", tag: str) -> dict[str, list[int]]:
@@ -149,31 +150,41 @@ def test_a_peer_with_fewer_queues_is_refused(hugetlbfs: Path, tmp_path: Path) ->
 
 
 GREEDY = """
-import signal, sys
+import ctypes, signal, sys, time
 from pydpdk.extension import lib
 from mpserve.dataplane.device import open_device, parse_device
 device = open_device(parse_device(sys.argv[1]), queue=0, queues=2, file_prefix=sys.argv[2])
 taken = 0
 while lib.pydpdk_alloc(device.pool):
     taken += 1
-print(taken, flush=True)
+for _ in range(3):
+    device.look_after()
+    time.sleep(0.01)
+eal = next(line.split()[-1] for line in open("/proc/self/maps") if "librte_eal" in line)
+heap = (ctypes.c_size_t * 5)()  # struct rte_malloc_socket_stats; the last is what is allocated, in bytes
+ctypes.CDLL(eal).rte_malloc_get_socket_stats(0, heap)
+print(taken, heap[4], flush=True)
 signal.pause()
 """
 
 
 @pytest.mark.parametrize("device", ["memif:{}/wire", "ring"])
 def test_every_mbuf_that_a_killed_worker_held_comes_back(hugetlbfs: Path, tmp_path: Path, device: str) -> None:
+    """And all the memory but what describes the port to it."""
     device, file_prefix = device.format(tmp_path), "mpstgreedy"
-    taken = []
+    taken, allocated = [], []
     with open_shared_port(parse_device(device), 2, file_prefix=file_prefix) as port:
         for _ in range(3):
             words = [sys.executable, "-c", GREEDY, device, file_prefix]
             with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as greedy:
                 assert greedy.stdout is not None
-                taken.append(int(greedy.stdout.readline()))
+                words = greedy.stdout.readline().split()
                 greedy.kill()
+            taken.append(int(words[0]))
+            allocated.append(int(words[1]))
             port.renew(0)
     assert taken == [pools(parse_device(device)).mbufs] * 3
+    assert allocated[2] - allocated[0] <= 2 * 3072
 
 
 def test_a_process_that_does_not_answer_is_killed(hugetlbfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
