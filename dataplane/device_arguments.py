@@ -5,6 +5,7 @@ The one exception to purity is memif's socket file, which must not outlive its l
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -145,13 +146,32 @@ def prepare_memif_socket(spec: DeviceSpec) -> None:
     folder is missing, nobody listens, or somebody listens already."""
     path = os.path.abspath(spec.name)
     listens = _somebody_listens(spec, path)
-    if spec.options.get("role", "server") == "client":
+    if not _is_listener(spec):
         if not listens:
             raise DeviceError(f"--device {spec}: nobody listens on {path}: start the server's side first")
     elif listens:
         raise DeviceError(f"--device {spec}: another process listens on {path}: add ,role=client or take another name")
     elif os.path.exists(path):
         os.unlink(path)
+
+
+def remove_dead_socket(spec: DeviceSpec) -> None:
+    """The socket file of a memif's listener that was killed."""
+    path = os.path.abspath(spec.name)
+    with contextlib.suppress(DeviceError):  # it is somebody else's by now
+        if spec.kind == "memif" and _is_listener(spec) and os.path.exists(path) and not _somebody_listens(spec, path):
+            os.unlink(path)
+
+
+def remove_own_socket(spec: DeviceSpec) -> None:
+    """The socket file that this process listens on and does not close."""
+    if _is_listener(spec):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.abspath(spec.name))
+
+
+def _is_listener(spec: DeviceSpec) -> bool:
+    return spec.options.get("role", "server") == "server"
 
 
 def _somebody_listens(spec: DeviceSpec, path: str) -> bool:

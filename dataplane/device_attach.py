@@ -44,6 +44,7 @@ def attach(spec: DeviceSpec, queue: int, queues: int, file_prefix: str, block_by
         from pydpdk import eal
 
         undo.callback(eal.abandon)  # to close is the primary's
+        eal.forgo_services()
         try:
             device = _find(spec, queue, block_bytes)
         except OSError as error:

@@ -103,15 +103,19 @@ class PortKeeper:
     def renew(self, queue: int) -> None:
         """The dead worker may have been in the middle of anything: its pool is filled anew where no mbuf of it is elsewhere.
         A NIC lets go of those it holds when its queues stop; where it can't stop them, what the dead one held is lost."""
-        from pydpdk import Mempool
+        from pydpdk import Mempool, runtime
 
-        pool = Mempool.lookup(pool_name(queue))
-        if self._may_be_hardware:
-            self._renew_stopped(queue, pool)
-            return
-        if self.spec.kind == "ring":
-            self._drain(queue)
-        pool.refill()
+        runtime.remove_dead_secondaries(self.file_prefix)
+        try:
+            pool = Mempool.lookup(pool_name(queue))
+            if self._may_be_hardware:
+                self._renew_stopped(queue, pool)
+                return
+            if self.spec.kind == "ring":
+                self._drain(queue)
+            pool.refill()
+        except OSError as error:
+            raise DeviceError(f"--device {self.spec}: worker {queue} can't be replaced: {one_line(error)}") from error
 
     def _renew_stopped(self, queue: int, pool: Mempool) -> None:
         starts = []
@@ -154,6 +158,11 @@ class PortKeeper:
         deadline = time.monotonic() + WORKERS_END_SECONDS
         while runtime.secondaries(self.file_prefix) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
+        if self.spec.kind == "memif":
+            # To close it is to race net_memif's interrupt thread, which hears the peer's answer: a segmentation fault there.
+            device_arguments.remove_own_socket(self.spec)
+            eal.abandon()
+            return
         with contextlib.suppress(OSError):
             self.port.stop()
             self.port.close()

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,11 +76,22 @@ class Children:
         self._messages: collections.deque[tuple[Child | None, Message]] = collections.deque()
         self._children: list[Child] = []
         self._wake = Wake()
-        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._woken)
+        self._watched: list[int] = []
 
     def wake(self) -> None:
         """Make `next` return a `wake` message. Safe in signal handlers and threads."""
         self._wake.set()
+
+    def watch(self, descriptor: int, function: Callable[[], None]) -> None:
+        """Have `next` call the function when the descriptor is readable, and raise what it raises."""
+        self._selector.register(descriptor, selectors.EVENT_READ, function)
+        self._watched.append(descriptor)
+
+    def unwatch(self) -> None:
+        """Look at none of the descriptors given to `watch` any more."""
+        while self._watched:
+            self._selector.unregister(self._watched.pop())
 
     def spawn(self, role: str) -> Child:
         read, write = os.pipe()
@@ -116,15 +127,19 @@ class Children:
             if not ready and left is not None:
                 return None
             # Pipes before pidfds: what a child said last is heard before its death.
-            for key, _ in sorted(ready, key=lambda pair: pair[0].data is not None and pair[0].fd == pair[0].data.pidfd):
-                self._hear(key.fd, key.data)
+            for key, _ in sorted(ready, key=lambda pair: _is_pidfd(pair[0])):
+                if isinstance(key.data, Child):
+                    self._hear(key.fd, key.data)
+                else:
+                    key.data()
         return self._messages.popleft()
 
-    def _hear(self, descriptor: int, child: Child | None) -> None:
-        if child is None:
-            self._wake.clear()
-            self._messages.append((None, {"event": "wake"}))
-        elif descriptor == child.pidfd:
+    def _woken(self) -> None:
+        self._wake.clear()
+        self._messages.append((None, {"event": "wake"}))
+
+    def _hear(self, descriptor: int, child: Child) -> None:
+        if descriptor == child.pidfd:
             self._reap(child)
         elif child.alive and not self._read(child, descriptor) and child.pidfd is None and descriptor == child.control:
             self._reap(child)
@@ -179,6 +194,7 @@ class Children:
 
     def close(self) -> None:
         """Kill and reap whoever is left."""
+        self.unwatch()
         for child in list(self._children):
             child.kill(signal.SIGKILL)
         while self._children:
@@ -186,3 +202,7 @@ class Children:
             self._messages.clear()
         self._selector.close()
         self._wake.close()
+
+
+def _is_pidfd(key: selectors.SelectorKey) -> bool:
+    return isinstance(key.data, Child) and key.fd == key.data.pidfd

@@ -28,6 +28,8 @@ def check(config: Config, spec: DeviceSpec, workers: int = 1) -> None:
     _check_comparisons(config, workers)
     check_binding()
     _check_hugepages(config)
+    if workers > 1 and spec.driver.several == "shared":
+        _check_shared(config, spec, workers)
     device_checks.check_memory(spec, memory_mb(config, spec), workers)
     if config.publish and rootless.is_needed(spec):
         return  # to be checked again in the namespace
@@ -108,6 +110,17 @@ def _check_hugepages(config: Config) -> None:
             "--hugepages on: none are free; as root type: echo 512 > "
             "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages (or leave --hugepages out)"
         )
+
+
+def _check_shared(config: Config, spec: DeviceSpec, workers: int) -> None:
+    """Workers that share a device have DPDK's memory in common."""
+    if config.hugepages == "off":
+        raise SetupError(
+            f"--hugepages off: --device {spec} is shared by {workers} workers, and they share hugepages: leave it out, "
+            "or type one core with --cores"
+        )
+    block_bytes = config.make_limits().blocks * BLOCK_BYTES
+    device_checks.check_shared_hugepages(spec, device_memory_mb(spec, block_bytes, workers))
 
 
 def memory_mb(config: Config, spec: DeviceSpec) -> int:

@@ -19,7 +19,7 @@ from mpserve.dataplane import rootless
 from mpserve.dataplane.device import parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.links import Link, make_link
-from mpserve.dataplane.shared_port import SharedPort, open_shared_port
+from mpserve.dataplane.shared_port import PortLost, SharedPort, open_shared_port
 from mpserve.framework import leftovers, log, preflight, publish
 from mpserve.framework.children import Child, Message
 from mpserve.framework.config import make_config, read_file
@@ -182,10 +182,14 @@ class Server:
             if self._is_shared:
                 port = stack.enter_context(self._open_shared_port(link))
                 supervisor.on_death = port.renew
+                supervisor.watch(port.fileno(), port.attend)
             stack.callback(supervisor.close)  # here too: the link goes after those who use it
             make_order = self._orders(link, supervisor.group)
             self._publish(stack)
-            supervisor.keep_serving(make_order, functools.partial(self._announce, link))
+            try:
+                supervisor.keep_serving(make_order, functools.partial(self._announce, link))
+            except PortLost as error:
+                raise WorkerFailed(str(error)) from None
 
     def _forget_supervisor(self) -> None:
         self._supervisor = None

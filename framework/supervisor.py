@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mpserve.dataplane.errors import SetupError
+from mpserve.dataplane.errors import DeviceError, SetupError
 from mpserve.framework import leftovers, log
 from mpserve.framework.children import Child, Children, Message
 from mpserve.framework.compiling import Progress
@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 class WorkerFailed(SetupError):
-    """A worker died again and again."""
+    """A worker died again and again, or a process without which none can serve."""
 
 
 @dataclass(eq=False)
@@ -76,6 +76,11 @@ class Supervisor:
         if not self._closed:
             self._children.wake()
 
+    def watch(self, descriptor: int, function: Callable[[], None]) -> None:
+        """Call the function when the descriptor is readable, while workers serve. If it raises DeviceError they are drained, and
+        `keep_serving` raises it."""
+        self._children.watch(descriptor, function)
+
     def close(self) -> None:
         """Kill and reap whoever is left. Twice is once."""
         if not self._closed:
@@ -111,7 +116,8 @@ class Supervisor:
     def keep_serving(
         self, make_order: Callable[[int], Message], on_ready: Callable[[int, Child, Message], None]
     ) -> None:
-        """Serve, and again on a core whose worker dies, until three in a row there have died quickly. Ends by exception only.
+        """Serve, and again on a core whose worker dies, until three in a row there have died quickly. Ends by exception only:
+        with Stopped, or a DeviceError of `on_death` or of what is watched, the workers have been drained.
 
         `make_order(index)` is what a worker is told; `on_ready(index, child, message)` is called whenever one serves.
         """
@@ -121,7 +127,7 @@ class Supervisor:
                 self._begin(place)
             while True:
                 self._take(*self._next())
-        except Stopped:
+        except (Stopped, DeviceError):
             self._drain()
             raise
 
@@ -209,6 +215,7 @@ class Supervisor:
 
     def _drain(self) -> None:
         """Have the workers stop by themselves; kill them after the grace period, or at once when asked to stop again."""
+        self._children.unwatch()
         for place in self._places:
             if place.child.alive:
                 place.child.kill(signal.SIGTERM)

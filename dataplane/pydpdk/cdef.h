@@ -5,6 +5,7 @@
 /* rte_eal.h, rte_errno.h, rte_version.h, rte_log.h */
 int rte_eal_init(int argc, char **argv);
 int rte_eal_cleanup(void);
+void rte_service_finalize(void);
 int rte_eal_process_type(void);
 int rte_eal_has_hugepages(void);
 int rte_eal_primary_proc_alive(const char *config_file_path);

@@ -19,6 +19,7 @@
 #include <rte_memzone.h>
 #include <rte_pause.h>
 #include <rte_ring.h>
+#include <rte_service_component.h>
 #include <rte_version.h>
 
 #include "shim.h"

@@ -214,6 +214,12 @@ def abandon() -> None:
     _remove_if_empty(folder)
 
 
+def forgo_services() -> None:
+    """Give back what the EAL has set aside for services (rte_service), which this process can't use from then on. A secondary
+    has it from the memory of all, 150 KiB, and nobody could give it back for one that was killed. rte_service_finalize."""
+    lib.rte_service_finalize()
+
+
 def is_initialised() -> bool:
     return _State.initialised
 

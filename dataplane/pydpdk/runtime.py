@@ -35,9 +35,30 @@ def primary_is_alive(file_prefix: str | None = None) -> bool:
 
 def secondaries(file_prefix: str) -> list[int]:
     """The pids of the living processes that are attached to the primary of this prefix, in this pid namespace."""
+    return sorted({pid for pid, _ in _secondaries(file_prefix) if _is_alive(pid)})
+
+
+def _secondaries(file_prefix: str) -> list[tuple[int, str]]:
+    """The pid and the socket of each that has ever attached."""
     sockets = glob.glob(f"{glob.escape(root())}/{glob.escape(file_prefix)}/mp_socket_*")
-    pids = {int(os.path.basename(path).split("_")[2]) for path in sockets}
-    return sorted(pid for pid in pids if os.path.exists(f"/proc/{pid}"))
+    return [(int(os.path.basename(path).split("_")[2]), path) for path in sockets]
+
+
+def _is_alive(pid: int) -> bool:
+    """A process that has ended and was not waited for is dead."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def remove_dead_secondaries(file_prefix: str) -> None:
+    """Remove the sockets of processes that were attached and have ended; their other files go as the next one attaches."""
+    for pid, path in _secondaries(file_prefix):
+        if not _is_alive(pid):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def hugepage_files(file_prefix: str) -> list[str]:

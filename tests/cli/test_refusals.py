@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 MPSERVE = f"{sys.executable} -m mpserve.cli"
+CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
 IN_NAMESPACE = "unshare --net --mount -- sh -ec"
 
 
@@ -186,6 +187,21 @@ WORLDS = [
         "no hugepages",
         "mount -t tmpfs none /sys/kernel/mm; " + f"exec {MPSERVE} echo --device ring --hugepages on",
         ["--hugepages on: none are free", "nr_hugepages"],
+    ),
+    (
+        "no hugetlbfs for workers that share a device",
+        f"umount -a -t hugetlbfs || true; exec {MPSERVE} echo --device ring --cores {CORES}",
+        ["--device ring with several workers needs hugepages that they can share", "mount -t hugetlbfs"],
+    ),
+    (
+        "too few hugepages for workers that share a device",
+        f"mount -t hugetlbfs none /mnt; exec {MPSERVE} echo --device ring --limit blocks=4194304 --cores {CORES}",
+        ["--device ring with several workers needs", "MiB of hugepages and", "type sysctl vm.nr_hugepages="],
+    ),
+    (
+        "workers that share a device without hugepages",
+        f"exec {MPSERVE} echo --device memif:/tmp/mpst.sock --hugepages off --cores {CORES}",
+        ["--hugepages off: --device memif:/tmp/mpst.sock is shared by 2 workers", "--cores"],
     ),
     (
         "route on a pair of our own",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mpserve.dataplane.errors import DeviceError
 from mpserve.framework.children import Children
 
 SLEEPER = r"""
@@ -36,3 +37,27 @@ def test_one_in_the_background_is_taken_out_of_it_when_it_is_needed(tmp_path: Pa
     finally:
         children.close()
     child.hurry()  # it is dead: nothing happens
+
+
+def test_what_is_watched_ends_the_wait_by_what_its_function_raises() -> None:
+    children = Children(("never started",))
+    read, write = os.pipe()
+    heard: list[bytes] = []
+
+    def hear() -> None:
+        heard.append(os.read(read, 10))
+        if heard[-1] == b"":
+            raise DeviceError("gone")
+
+    try:
+        children.watch(read, hear)
+        os.write(write, b"said")
+        assert children.next(0.1) is None and heard == [b"said"]
+        os.close(write)
+        with pytest.raises(DeviceError, match="gone"):
+            children.next(10)
+        children.unwatch()
+        assert children.next(0.1) is None and heard == [b"said", b""]
+    finally:
+        children.close()
+        os.close(read)

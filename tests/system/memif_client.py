@@ -17,49 +17,57 @@ FRAMES = 20  # on each queue
 HEADER = b"\xff" * 6 + b"\x02\0\0\0\0\x99" + b"\x88\xb5"
 
 
-class Client:
+class Wire:
+    """Frames on the queues of an open port."""
+
     def __init__(self, port: Port, pool: Mempool, queues: int) -> None:
         self.port, self.pool, self.queues = port, pool, queues
         self.mbufs = ffi.new("uintptr_t[32]")
         self.address = int(ffi.cast("uintptr_t", self.mbufs))
 
-    def _bytes(self, mbuf: int) -> Any:
-        return ffi.buffer(ffi.cast("char *", lib.pydpdk_mbuf_data(mbuf)), 64)
+    def _bytes(self, mbuf: int, length: int) -> Any:
+        return ffi.buffer(ffi.cast("char *", lib.pydpdk_mbuf_data(mbuf)), length)
 
-    def send(self, queue: int, text: bytes) -> None:
+    def send(self, queue: int, frame: bytes) -> bool:
+        """Whether there was room for it."""
         mbuf = lib.pydpdk_alloc(self.pool.address)
-        lib.pydpdk_mbuf_set_len(mbuf, 64)
-        self._bytes(mbuf)[0:64] = (HEADER + text).ljust(64, b"\0")
+        lib.pydpdk_mbuf_set_len(mbuf, len(frame))
+        self._bytes(mbuf, len(frame))[0 : len(frame)] = frame
         self.mbufs[0] = mbuf
-        assert lib.pydpdk_tx_burst(self.port.port_id, queue, self.address, 1) == 1
+        if lib.pydpdk_tx_burst(self.port.port_id, queue, self.address, 1) == 1:
+            return True
+        lib.pydpdk_free(mbuf)
+        return False
 
     def receive(self, queue: int) -> list[bytes]:
         count = lib.pydpdk_rx_burst(self.port.port_id, queue, self.address, 32)
-        texts = []
+        frames = []
         for mbuf in list(self.mbufs[0:count]):
-            texts.append(bytes(self._bytes(mbuf))[14:].rstrip(b"\0"))
+            frames.append(bytes(self._bytes(mbuf, lib.pydpdk_mbuf_pkt_len(mbuf))))
             lib.pydpdk_free(mbuf)
-        return texts
-
-    def exchange(self, tag: str) -> dict[str, list[int]]:
-        """What came within a second, or until all has come."""
-        expected = [{f"{tag} {queue} {i}".encode() for i in range(FRAMES)} for queue in range(self.queues)]
-        got: list[list[bytes]] = [[] for _ in expected]
-        for queue, texts in enumerate(expected):
-            for text in sorted(texts):
-                self.send(queue, text)
-        deadline = time.monotonic() + 1
-        while time.monotonic() < deadline and any(set(g) != e for g, e in zip(got, expected, strict=True)):
-            for queue in range(self.queues):
-                got[queue] += self.receive(queue)
-            time.sleep(0.001)
-        return {
-            "right": [len(set(g) & e) for g, e in zip(got, expected, strict=True)],
-            "wrong": [len(g) - len(set(g) & e) for g, e in zip(got, expected, strict=True)],
-        }
+        return frames
 
 
-def main(path: str, queues: int) -> None:
+def exchange(wire: Wire, tag: str) -> dict[str, list[int]]:
+    """What came within a second, or until all has come."""
+    expected = [{f"{tag} {queue} {i}".encode() for i in range(FRAMES)} for queue in range(wire.queues)]
+    got: list[list[bytes]] = [[] for _ in expected]
+    for queue, texts in enumerate(expected):
+        for text in sorted(texts):
+            assert wire.send(queue, (HEADER + text).ljust(64, b"\0"))
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline and any(set(g) != e for g, e in zip(got, expected, strict=True)):
+        for queue in range(wire.queues):
+            got[queue] += [frame[14:64].rstrip(b"\0") for frame in wire.receive(queue)]
+        time.sleep(0.001)
+    return {
+        "right": [len(set(g) & e) for g, e in zip(got, expected, strict=True)],
+        "wrong": [len(g) - len(set(g) & e) for g, e in zip(got, expected, strict=True)],
+    }
+
+
+def connect(path: str, queues: int) -> Wire:
+    """Open the port, and wait until the link is up."""
     vdev = f"net_memif0,role=client,socket={path},socket-abstract=no,rsize=10,bsize=2048"
     eal.init(hugepages=False, in_memory=True, file_prefix=f"mpst{os.getpid()}", memory_mb=64, vdevs=[vdev])
     port, pool = ports()[0], Mempool.create("frames", 8191)
@@ -67,10 +75,14 @@ def main(path: str, queues: int) -> None:
     deadline = time.monotonic() + 10
     while not port.link().up and time.monotonic() < deadline:
         time.sleep(0.01)
+    return Wire(port, pool, queues)
+
+
+def main(path: str, queues: int) -> None:
+    wire = connect(path, queues)
     print("ready", flush=True)
-    client = Client(port, pool, queues)
     for line in sys.stdin:
-        print(json.dumps(client.exchange(line.strip())), flush=True)
+        print(json.dumps(exchange(wire, line.strip())), flush=True)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,18 @@ class Server:
     @property
     def workers(self) -> list[int]:
         """The pids of the processes that serve: those that map the counters' segment."""
-        return [pid for pid in self.processes if f"mpserve-{self.pid}-" in _read(f"/proc/{pid}/maps")]
+        return [pid for pid in self.processes if f"/dev/shm/mpserve-{self.pid}-" in _read(f"/proc/{pid}/maps")]
+
+    @property
+    def keeper(self) -> int:
+        """The pid of the process that holds a device which the workers share."""
+        (found,) = (pid for pid in self.processes if "mpserve.dataplane.shared_port" in _read(f"/proc/{pid}/cmdline"))
+        return found
+
+    @property
+    def mac(self) -> str:
+        """The Ethernet address in its start line."""
+        return next(word for word in self.said.replace(",", " ").split() if word.count(":") == 5)
 
     def describe(self) -> None:
         """Print what there is to know of it, for a test that failed."""

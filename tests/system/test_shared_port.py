@@ -13,40 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from mpserve.dataplane import flow_hash
+from mpserve.dataplane import flow_hash, shared_port
 from mpserve.dataplane.device import parse_device
+from mpserve.dataplane.device_arguments import pools
 from mpserve.dataplane.errors import DeviceError
-from mpserve.dataplane.shared_port import SharedPort, open_shared_port
+from mpserve.dataplane.shared_port import PortLost, SharedPort, open_shared_port
 
 pytest.importorskip("pydpdk", reason="needs DPDK and the pydpdk extension", exc_type=ImportError)
+from pydpdk import runtime  # noqa: E402
+
 pytestmark = [pytest.mark.root, pytest.mark.dpdk]
 
 ECHO = [sys.executable, "-m", "mpserve.dataplane.device_echo"]
 CLIENT = [sys.executable, str(Path(__file__).parent / "memif_client.py")]
-RESERVED = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
-PAGES = 128  # of 2 MiB
 FRAMES = 20  # what the client sends on each queue
-
-
-@pytest.fixture
-def hugetlbfs(tmp_path: Path) -> Iterator[Path]:
-    """Hugepages for the test, and a mount of its own; given back afterwards."""
-    if not RESERVED.exists():
-        pytest.skip("this kernel has no hugepages of 2 MiB")
-    before = RESERVED.read_text()
-    folder = tmp_path / "huge"
-    folder.mkdir()
-    RESERVED.write_text(str(int(before) + PAGES))
-    try:
-        mounted = subprocess.run(["mount", "-t", "hugetlbfs", "mpst", folder], capture_output=True, text=True)
-        if mounted.returncode != 0:
-            pytest.skip(f"no hugetlbfs can be mounted: {mounted.stderr.strip()}")
-        yield folder
-        left = os.listdir(folder)
-        subprocess.run(["umount", folder], check=True)
-        assert left == []
-    finally:
-        RESERVED.write_text(before)
 
 
 class Worker:
@@ -90,6 +70,8 @@ def shared(device: str) -> Iterator[tuple[SharedPort, StartWorker]]:
             for worker in started:
                 if worker.process.poll() is None:
                     worker.kill()
+    if port.process.returncode == -signal.SIGKILL:
+        runtime.remove_files(file_prefix)  # what a server removes at its end
     assert not os.path.exists(f"/var/run/dpdk/{file_prefix}")
 
 
@@ -117,6 +99,7 @@ def memif_client(path: Path, queues: int) -> Iterator["subprocess.Popen[str]"]:
     finally:
         client.kill()
         client.communicate()
+        runtime.remove_files(f"mpst{client.pid}")
 
 
 def exchange(client: "subprocess.Popen[str]", tag: str) -> dict[str, list[int]]:
@@ -164,6 +147,63 @@ def test_a_peer_with_fewer_queues_is_refused(hugetlbfs: Path, tmp_path: Path) ->
         with pytest.raises(DeviceError, match="the peer has 1 queue and 2 workers need one each: give it 2, or name 1"):
             port.hear()
         assert port.process.wait(10) == 2
+
+
+GREEDY = """
+import ctypes, signal, sys, time
+from pydpdk.extension import lib
+from mpserve.dataplane.device import open_device, parse_device
+device = open_device(parse_device(sys.argv[1]), queue=0, queues=2, file_prefix=sys.argv[2])
+taken = 0
+while lib.pydpdk_alloc(device.pool):
+    taken += 1
+for _ in range(3):
+    device.look_after()
+    time.sleep(0.01)
+eal = next(line.split()[-1] for line in open("/proc/self/maps") if "librte_eal" in line)
+heap = (ctypes.c_size_t * 5)()  # struct rte_malloc_socket_stats; the last is what is allocated, in bytes
+ctypes.CDLL(eal).rte_malloc_get_socket_stats(0, heap)
+print(taken, heap[4], flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("device", ["memif:{}/wire", "ring"])
+def test_every_mbuf_that_a_killed_worker_held_comes_back(hugetlbfs: Path, tmp_path: Path, device: str) -> None:
+    """And all the memory but what describes the port to it."""
+    device, file_prefix = device.format(tmp_path), "mpstgreedy"
+    taken, allocated = [], []
+    with open_shared_port(parse_device(device), 2, file_prefix=file_prefix) as port:
+        for _ in range(3):
+            words = [sys.executable, "-c", GREEDY, device, file_prefix]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as greedy:
+                assert greedy.stdout is not None
+                words = greedy.stdout.readline().split()
+                greedy.kill()
+            taken.append(int(words[0]))
+            allocated.append(int(words[1]))
+            port.renew(0)
+    assert taken == [pools(parse_device(device)).mbufs] * 3
+    assert allocated[2] - allocated[0] <= 2 * 3072
+
+
+def test_a_process_that_does_not_answer_is_killed(hugetlbfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_port, "ANSWER_SECONDS", 0.2)
+    with shared("ring") as (port, _):
+        port.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(PortLost, match=r"--device ring: the process that holds it is silent for 0\.2 s"):
+            port.renew(0)
+        assert port.process.returncode == -signal.SIGKILL
+
+
+def test_one_that_is_killed_is_noticed_and_its_socket_removed(hugetlbfs: Path, tmp_path: Path) -> None:
+    with shared(f"memif:{tmp_path}/wire") as (port, start):
+        worker = start(0)
+        port.process.kill()
+        with pytest.raises(PortLost, match=r"the process that holds it died \(SIGKILL\): start the server again"):
+            port.attend()
+        worker.end()
+    assert os.listdir(tmp_path) == ["huge"]
 
 
 ATTACHED = """
