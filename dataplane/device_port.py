@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 DESCRIPTORS = 1024
 CACHED_MBUFS = 256
-# net_memif takes a link down in DPDK's interrupt thread as its peer leaves; to close it meanwhile crashed there.
-PEER_LEAVES_SECONDS = 0.5
 
 
 def open_port(
@@ -46,7 +43,11 @@ def open_port(
                 spec, queue=queue, lcores=lcores, file_prefix=file_prefix, hugepages=huge, memory=memory
             ),
         )
-        ending = _Ending(undo, orderly=queues == 1 or not spec.driver.closing_hurts)
+        # To close a memif is to race net_memif's interrupt thread, which hears of its peer: it crashed there. Its end is the process's.
+        orderly = spec.kind != "memif" and (queues == 1 or not spec.driver.closing_hurts)
+        ending = _Ending(undo, orderly=orderly)
+        if spec.kind == "memif":
+            undo.callback(device_arguments.remove_own_socket, spec)
         device = _start(spec, before, ending)
         if queues > 1 and spec.kind == "af_packet":
             _take_share(device, queue, queues)
@@ -200,8 +201,6 @@ def _start_port(spec: DeviceSpec, port: Port, ending: _Ending) -> Mempool:
     port.setup_tx_queue(0, transmit)
     port.start()
     ending.callback(port.stop)
-    if spec.kind == "memif":
-        ending.callback(lambda: time.sleep(PEER_LEAVES_SECONDS))
     if spec.kind == "af_packet" and kernel_link.is_hardware(spec.name) and "mac" in spec.options:
         port.set_promiscuous(True)  # hardware would filter another address than its own
     return pool
