@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.root, pytest.mark.dpdk]
 
 IP = "10.31.5.2"
 SETTINGS = ("--ip", f"{IP}/24")
-IDLE_SECONDS = 3.0
+IDLE_SECONDS = 2.0
 
 
 def idle_share(server: Server) -> float:

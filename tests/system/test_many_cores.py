@@ -183,7 +183,7 @@ def test_connections_while_a_worker_is_dead_and_comes_back(world: int, device: s
 @needs_af_xdp
 def test_a_worker_killed_again_and_again_under_load(world: int) -> None:
     """Connections of the other are unharmed, peers of the dead get a RST, memory does not grow."""
-    kills = int(os.environ.get("MPSERVE_KILLS", "5"))
+    kills = int(os.environ.get("MPSERVE_KILLS", "3"))
     with two_workers("veth") as server:
         socks = [socket.create_connection((IP, 7), 20) for _ in range(40)]
         mine = [sock for sock in socks if core_of(sock) == CORES[0]]
