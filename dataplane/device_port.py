@@ -43,7 +43,7 @@ def open_port(
                 spec, queue=queue, lcores=lcores, file_prefix=file_prefix, hugepages=huge, memory=memory
             ),
         )
-        # To close a memif is to race net_memif's interrupt thread, which hears of its peer: it crashed there. Its end is the process's.
+        # To close a memif is to race net_memif's interrupt thread, which hears of its peer and crashed: it ends with the process.
         orderly = spec.kind != "memif" and (queues == 1 or not spec.driver.closing_hurts)
         ending = _Ending(undo, orderly=orderly)
         if spec.kind == "memif":
