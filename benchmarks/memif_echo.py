@@ -17,10 +17,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.memif_loop import generate
 from benchmarks.memif_pair import REPOSITORY, command, hold_link, serving, two_cpus
 from benchmarks.memif_servers import KINDS, UNITS, raw_echo
 from benchmarks.web import machine
+from mpserve.apps.load.small.loop import generate
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.layout import COUNTERS
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.generator import SERVER
-from benchmarks.memif_clients import PORT
 from mpserve.apps.echo import Echo
 from mpserve.apps.echo_compiled import CompiledEcho
+from mpserve.apps.load.small.clients import PORT
+from mpserve.apps.load.small.generator import SERVER
 from mpserve.dataplane.commands import commands
 from mpserve.dataplane.core import Core, make_core
 from mpserve.dataplane.device import Device, open_device, parse_device

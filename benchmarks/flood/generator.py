@@ -20,8 +20,9 @@ from benchmarks.flood.loop import FLOOD, ONE, generate_flood
 from benchmarks.flood.offer import Offer
 from benchmarks.flood.pace import NEVER, PACE
 from benchmarks.flood.syns import Syns
-from benchmarks.generator import SERVER, Generator
-from benchmarks.memif_clients import BURST, RESTING, WAITING
+from mpserve.apps.load.small.clients import BURST, RESTING, WAITING
+from mpserve.apps.load.small.generator import SERVER, Generator
+from mpserve.dataplane import tsc
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError
 from mpserve.dataplane.layout import COUNTERS
@@ -56,11 +57,7 @@ class FloodGenerator(Generator):
         self.record.client_count = clients + openers
 
     def _run(self, seconds: float) -> None:
-        from pydpdk.extension import lib
-
-        generate_flood.call(
-            self._generator.ctypes.data, self._flood.ctypes.data, lib.pydpdk_rdtsc() + int(seconds * self.hz)
-        )
+        generate_flood.call(self._generator.ctypes.data, self._flood.ctypes.data, tsc.read() + int(seconds * self.hz))
 
     def _is_starting(self) -> bool:
         return bool(not np.isin(self._clients.state, (WAITING, RESTING)).all())
@@ -118,6 +115,8 @@ class FloodGenerator(Generator):
 
 
 def _measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from pydpdk import symbols
+
     generate_flood.address  # noqa: B018  compiled before the link is up
     counters = np.memmap(options.counters, COUNTERS, "r", shape=(1,))
     drop = np.memmap(options.drop, DROP, "r+", shape=(1,))
@@ -127,7 +126,13 @@ def _measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             os.sched_setaffinity(0, {options.cpu})  # this thread; DPDK's own go elsewhere
         mac = bytes.fromhex(options.server_mac.replace(":", ""))
         generator = FloodGenerator(
-            device, mac, clients=options.clients, openers=options.openers, least=options.least, verify=options.verify
+            device,
+            mac,
+            clients=options.clients,
+            openers=options.openers,
+            least=options.least,
+            verify=options.verify,
+            read_tsc=symbols.address("pydpdk_rdtsc"),
         )
         generator.open_all()
         for text in options.offers.split(","):

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.flood.pace import next_due, pace_at, rest
 from benchmarks.flood.syns import is_of_flood, syns_at, write_syn
-from benchmarks.memif_clients import (
+from mpserve.apps.load.small.clients import (
     BURST,
     CLOSED,
     QUEUE,

@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.flood.offer import Offer
-from benchmarks.spread import Spread
+from mpserve.cli.bench.spread import Spread
 
 TAKEN = (
     0.005  # the core takes an offer if no larger share of its frames finds the device full than with the flood dropped

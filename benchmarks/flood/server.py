@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.flood.drop import DROP, drop_rx, drop_tx, put_between
-from benchmarks.generator import SERVER
-from benchmarks.memif_clients import PORT
 from benchmarks.memif_servers import UNITS, attach, run_compiled, say_ready
 from mpserve.apps.echo_compiled import CompiledEcho
+from mpserve.apps.load.small.clients import PORT
+from mpserve.apps.load.small.generator import SERVER
 from mpserve.dataplane.core import make_core
 from mpserve.dataplane.device import Device, open_device, parse_device
 from mpserve.dataplane.errors import SetupError

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-from benchmarks.memif_clients import PORT
+from mpserve.apps.load.small.clients import PORT
 from mpserve.dataplane.jit import compiled
 from mpserve.dataplane.memory import allocate, copy, mix, record_at, store16, store32, write_bytes
 from mpserve.dataplane.wire import ipv4, tcp

@@ -11,11 +11,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.spread import Spread, number
 from benchmarks.tables import lookup
 from benchmarks.tables.sizes import ABOUT, TableSize, table_sizes
 from benchmarks.web import machine
 from benchmarks.web.cores import cycles_per_second
+from mpserve.cli.bench.spread import Spread, number
 from mpserve.dataplane.jit import warm
 
 REPOSITORY = Path(__file__).parents[2]

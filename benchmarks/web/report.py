@@ -5,7 +5,7 @@ A sample is {"server", "load", "round", and the figures of loads.measure}.
 
 from typing import Any
 
-from benchmarks.spread import Spread
+from mpserve.cli.bench.spread import Spread
 
 Samples = list[dict[str, Any]]
 

@@ -38,6 +38,7 @@ def bench() -> None:
     mpserve bench http                      over a veth, beside nginx, uvloop, asyncio
     mpserve bench oneshot --connections 256
     mpserve bench latency
+    mpserve bench cores                     what a second core costs and brings
     mpserve bench paper                     all of that and more, as one page with plots
     """
 
@@ -256,30 +257,3 @@ def _numbers(text: str) -> list[int]:
     except ValueError:
         raise SetupError(f"{text!r}: type whole numbers with commas between, such as 1,16,64") from None
     return found
-
-
-@bench.command()
-@click.option("--output", default="mpserve-paper", show_default=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--only", metavar="NAMES", default="", help="Experiments by comma: sizes, transactions, ideas, applications, ..."
-)
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Every server runs in each.")
-@click.option("--seconds", default=1.0, show_default=True, help="Length of one measurement.")
-def paper(output: Path, only: str, rounds: int, seconds: float) -> None:
-    """The experiments of MegaPipe, Fastsocket and mTCP on this machine: one HTML page with plots, and the data beside it."""
-    from mpserve.cli.bench.paper import command
-
-    chosen = [name for name in only.split(",") if name]
-    unknown = next((name for name in chosen if name not in command.names()), None)
-    if unknown is not None:
-        raise SetupError(f"--only {unknown}: there are {', '.join(command.names())}")
-    compile_all()
-    with progress_bar() as progress:
-        task = progress.add_task("starting", total=command.steps(chosen, rounds))
-
-        def on_step(what: str) -> None:
-            progress.update(task, description=what)
-            progress.advance(task)
-
-        made = command.run(output, chosen, rounds, seconds, on_step)
-    click.echo(f"written: {made}, and data.json beside it")

@@ -38,6 +38,10 @@ def core_times(text: str) -> dict[int, CoreTime]:
     return found
 
 
+def read_core_times() -> dict[int, CoreTime]:
+    return core_times(Path("/proc/stat").read_text())
+
+
 class Meter:
     """Reads both counts; `pid` is that of the server's supervisor if it is ours, otherwise None."""
 
@@ -51,7 +55,7 @@ class Meter:
 
     def _read(self) -> tuple[int, dict[int, CoreTime]]:
         own = _busy_cycles(self._segment) if self._segment is not None else 0
-        return own, core_times(Path("/proc/stat").read_text())
+        return own, read_core_times()
 
     def cycles(self, requests: int, hz: float) -> float:
         """Of the server, a request, since `start`; `hz` of the TSC."""

@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from mpserve.cli.bench.cycles import core_times
+from mpserve.cli.bench.cycles import JIFFIES, read_core_times
 
 _PROGRAMS = {
     "dpdk": ["pkg-config", "--modversion", "libdpdk"],
@@ -45,8 +45,8 @@ def _version_of(argv: list[str]) -> str:
 
 def _busy_share(seconds: float = 1.0) -> float:
     """Of the cores' time, by whatever else runs."""
-    before = core_times(Path("/proc/stat").read_text())
+    before = read_core_times()
     time.sleep(seconds)
-    after = core_times(Path("/proc/stat").read_text())
+    after = read_core_times()
     busy = sum(after[core].busy + after[core].stolen - before[core].busy - before[core].stolen for core in before)
-    return busy / 100 / seconds / len(before)
+    return busy / JIFFIES / seconds / len(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -10,23 +9,14 @@ from rich.table import Table
 from mpserve.cli.bench.figures import LIMIT_BUSY, Figure, by_name, name_of
 from mpserve.cli.bench.rounds import Load
 from mpserve.cli.bench.servers import Server
+from mpserve.cli.bench.spread import Spread, number
 
 HEAD = ("server", "load", "cycles a request", "thousand/s", "p50 us", "p99 us", "p99.9 us", "generator busy", "ratio")
 
 
-def number(value: float) -> str:
-    """Three significant digits, without an exponent; `-` for what there is none of."""
-    if math.isnan(value):
-        return "-"
-    decimals = 0 if value >= 100 else 1 if value >= 10 else 2
-    text = f"{value:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals else text
-
-
 def spread(figure: Figure, scale: float = 1.0) -> str:
     """`median (lowest-highest)`."""
-    median, low, high = (number(value / scale) for value in (figure.median, figure.min, figure.max))
-    return f"{median} ({low}-{high})" if low != high else median
+    return Spread(figure.median, figure.min, figure.max).text(scale)
 
 
 def rows_of(figures: list[Figure], servers: Sequence[Server], loads: Sequence[Load]) -> list[list[str]]:

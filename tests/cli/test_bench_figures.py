@@ -1,7 +1,6 @@
 """From samples to figures and tables, and what `mpserve bench` refuses; nothing is measured here."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,6 @@ def test_rows_come_load_by_load_and_a_generator_at_its_limit_is_marked():
     assert rows[0][2:4] == ["700", "0.2 (0.1-0.3)"] and rows[0][-2:] == ["50%", "2"]
     assert rows[1][-2:] == ["90% its limit", "-"]
     assert tables.markdown(rows).count("\n") == 3
-    assert tables.number(math.nan) == "-"
 
 
 def test_busy_time_is_all_but_idle_and_stolen():

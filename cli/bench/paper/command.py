@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,31 +13,33 @@ from typing import Any
 
 from mpserve.apps.load.plan import Plan
 from mpserve.cli.bench import figures, machine, tables, wires
+from mpserve.cli.bench.cores import experiments as several
 from mpserve.cli.bench.generator import generating
-from mpserve.cli.bench.paper import experiments, page, plots
+from mpserve.cli.bench.paper import cores, experiments, page, plots
 from mpserve.cli.bench.rounds import PORT, Run, Samples, carry_out
 from mpserve.dataplane.errors import SetupError
 
 STAGED = ("compiled", "python")
-MOST_CORES = 16
-GROWTH = 0.009  # of a request's cost with a second core (`benchmarks/results/cores.json`), taken for each further one
 STAGES_TITLE = "Where the cycles of a request go"
 READY_SECONDS = 90
 
 
 class Data:
-    """What was measured so far, in a file that is whole at any time. `stages`: server -> stage -> cycles, a dict a round."""
+    """What was measured so far, in a file that is whole at any time.
+
+    `samples` are by experiment; `stages`: server -> stage -> cycles, a dict a round; `failed`: experiment -> why it ended.
+    """
 
     def __init__(self, file: Path, about: dict[str, str]) -> None:
         self._file, self.about = file, about
         self.samples: dict[str, Samples] = {}
         self.stages: dict[str, list[dict[str, float]]] = {}
+        self.failed: dict[str, str] = {}
 
     def keep(self) -> None:
         beside = self._file.with_suffix(".part")
-        beside.write_text(
-            json.dumps({"machine": self.about, "samples": self.samples, "stages": self.stages}, indent=1) + "\n"
-        )
+        kept = {"machine": self.about, "samples": self.samples, "stages": self.stages, "failed": self.failed}
+        beside.write_text(json.dumps(kept, indent=1) + "\n")
         beside.replace(self._file)
 
 
@@ -52,10 +53,12 @@ def run(folder: Path, chosen: Sequence[str], rounds: int, seconds: float, on_ste
     try:
         for experiment in wanted:
             _measure(experiment, rounds, seconds, data, on_step)
+        for name in of_cores(chosen):
+            _measure_cores(name, rounds, data, on_step)
         if not chosen or "stages" in chosen:
             _measure_stages(rounds, seconds, data, on_step)
     finally:
-        if data.samples or data.stages:
+        if any(data.samples.values()) or data.stages:
             write_page(folder / "index.html", wanted, data)
     return folder / "index.html"
 
@@ -64,11 +67,18 @@ def steps(chosen: Sequence[str], rounds: int) -> int:
     """How often `on_step` is called."""
     wanted = [experiment for experiment in _all() if not chosen or experiment.name in chosen]
     count = sum(len(part.servers) * len(part.loads) for experiment in wanted for part in experiment.parts)
-    return rounds * (count + (len(STAGED) if not chosen or "stages" in chosen else 0))
+    staged = len(STAGED) if not chosen or "stages" in chosen else 0
+    of_each = (several.EXPERIMENTS[name].steps(cores.rounds_of(name, rounds)) for name in of_cores(chosen))
+    return rounds * (count + staged) + sum(of_each)
 
 
 def names() -> list[str]:
-    return [*(experiment.name for experiment in _all()), "stages"]
+    return [*(experiment.name for experiment in _all()), *several.EXPERIMENTS, "stages"]
+
+
+def of_cores(chosen: Sequence[str]) -> list[str]:
+    """Those of several cores, which have no servers and loads of their own."""
+    return [name for name in several.EXPERIMENTS if not chosen or name in chosen]
 
 
 def _all() -> list[experiments.Experiment]:
@@ -88,6 +98,18 @@ def _measure(
 
         part_run = Run(part.wire, part.servers, part.loads, rounds, seconds)
         done = before + carry_out(part_run, lambda what: on_step(f"{experiment.title}: {what}"), keep)
+
+
+def _measure_cores(name: str, rounds: int, data: Data, on_step: Callable[[str], None]) -> None:
+    """What fails is said on the page, which has the rest."""
+    experiment, samples = several.EXPERIMENTS[name], data.samples.setdefault(name, [])
+    try:
+        for sample in experiment.measure(cores.rounds_of(name, rounds), several.SECONDS):
+            on_step(f"{experiment.title}: {experiment.progress(sample)}")
+            samples.append(sample)
+    except SetupError as error:
+        data.failed[name] = str(error)
+    data.keep()
 
 
 def _measure_stages(rounds: int, seconds: float, data: Data, on_step: Callable[[str], None]) -> None:
@@ -140,8 +162,8 @@ def write_page(file: Path, wanted: Sequence[experiments.Experiment], data: Data)
         if samples:
             sections.append(_section(experiment, samples))
             notes += [f"{experiment.title}: {line}" for line in figures.failures(samples)]
-        if experiment.name == "ideas" and samples:
-            sections.append(_cores_section(samples))
+    sections += cores.sections(data.samples)
+    notes += [f"{several.EXPERIMENTS[name].title}: {why}" for name, why in data.failed.items()]
     if data.stages:
         sections.append(_stages_section(data.stages))
     if float(data.about["busy_before"].rstrip("%")) > 5:
@@ -155,36 +177,10 @@ def _section(experiment: experiments.Experiment, samples: Samples) -> page.Secti
     return page.Section(
         experiment.title,
         experiment.question,
-        plots.DRAWN[experiment.draw](experiment, found),
+        [plots.DRAWN[experiment.draw](experiment, found)],
         experiment.reading,
         experiment.limits,
-        tables.HEAD[:-1],
-        [row[:-1] for row in rows],
-    )
-
-
-def _cores_section(samples: Samples) -> page.Section:
-    """What one core costs, and what more of them would do: a model, and called that."""
-    one = [
-        s for s in samples if s["server"] == "compiled" and not s["closes_first"].startswith("the") and "cycles" in s
-    ]
-    measured: dict[int, float] = {}
-    predicted: dict[int, float] = {}
-    if one:
-        cost, hz = statistics.median(s["cycles"] for s in one), one[0]["tsc_hz"]
-        measured = {1: hz / cost / 1e6}
-        predicted = {n: n * measured[1] / (1 + GROWTH * (n - 1)) for n in range(1, MOST_CORES + 1)}
-    title = "Speed-up against cores"
-    return page.Section(
-        title,
-        "What do more cores bring? (MegaPipe, figure 3; Fastsocket, figure 4)",
-        plots.model(title, measured, predicted) if measured else "",
-        "64-byte echo by a compiled handler over memif: what a core that does nothing else can do, from its busy cycles a request. "
-        "Cores share nothing that a request touches.",
-        f"Only the first point is measured. Beyond it the line is a model: as many times that, with a cost that grows by "
-        f"{GROWTH:.1%} with each core, as that of two did, measured one after the other on one (python -m benchmarks.cores).",
-        ("cores", "", "million requests a second"),
-        [[str(n), "measured" if n in measured else "model", tables.number(rate)] for n, rate in predicted.items()],
+        [page.Table(tables.HEAD[:-1], [row[:-1] for row in rows])],
     )
 
 
@@ -203,11 +199,10 @@ def _stages_section(measured: dict[str, list[dict[str, float]]]) -> page.Section
     return page.Section(
         STAGES_TITLE,
         "What does each stage of a request cost?",
-        plots.stages(STAGES_TITLE, middle),
+        [plots.stages(STAGES_TITLE, middle)],
         "Busy cycles a request, 64 connections, 64-byte echo over memif, split by the time stamp counter around each call of the "
         "turn. A Python handler runs in what is called the turn itself.",
         "Reading the counter costs some 25 cycles twice a call, which is once for many requests. Instructions are not counted: "
         "that needs a performance counter, which virtual machines seldom have.",
-        ("server", "stage", "cycles a request"),
-        rows,
+        [page.Table(("server", "stage", "cycles a request"), rows)],
     )

@@ -94,7 +94,7 @@ def ideas() -> Experiment:
         "Busy cycles a request of the server, less is better; over memif, so that no kernel is in them. Batching: events handed "
         "to Python 1 to 64 at a time. Lightweight sockets: connections of one request each, with and without a descriptor of the "
         "kernel's for each. Compiled: the same handler with no interpreter on the path.",
-        "Partitioned listeners, local tables and receive flow deliver need several cores: see the next section.",
+        "Partitioned listeners, local tables and receive flow deliver need several cores: see below.",
         [
             Part("memif", [*batches, compiled], keep),
             Part("memif", [compiled, fd, python], short),

@@ -18,16 +18,24 @@ th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: l
 
 
 @dataclass(frozen=True)
+class Table:
+    """Shown when it is asked for, under its name."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    name: str = "Figures"
+
+
+@dataclass(frozen=True)
 class Section:
-    """One experiment as the page shows it. `plot` is SVG."""
+    """One experiment, or some of a kind, as the page shows it. `plots` are SVG."""
 
     title: str
     question: str
-    plot: str
+    plots: Sequence[str]
     reading: str
     limits: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    tables: Sequence[Table]
 
 
 def page(about: Mapping[str, str], sections: Sequence[Section], notes: Sequence[str]) -> str:
@@ -48,17 +56,21 @@ def page(about: Mapping[str, str], sections: Sequence[Section], notes: Sequence[
 
 
 def _section(section: Section) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in section.head)
-    rows = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in section.rows
-    )
     return "\n".join(
         (
             f"<h2>{html.escape(section.title)}</h2>",
             f'<p class="question">{html.escape(section.question)}</p>',
-            f"<figure>{section.plot}</figure>" if section.plot else "<p>Nothing was measured.</p>",
+            *(f"<figure>{plot}</figure>" for plot in section.plots),
+            *([] if section.plots else ["<p>Nothing was measured.</p>"]),
             f"<p>{html.escape(section.reading)}</p>",
             f'<p class="limits">{html.escape(section.limits)}</p>',
-            f"<details><summary>Figures</summary><table><tr>{head}</tr>\n{rows}</table></details>",
+            *map(_table, section.tables),
         )
     )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
+    rows = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    name = html.escape(table.name)
+    return f"<details><summary>{name}</summary><table><tr>{head}</tr>\n{rows}</table></details>"

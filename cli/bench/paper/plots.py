@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from mpserve.cli.bench.figures import Figure, by_name, name_of
 from mpserve.cli.bench.paper.experiments import Experiment
+from mpserve.cli.bench.spread import Spread
 from mpserve.dataplane.errors import SetupError
 
 COLOURS = ("#0b5394", "#cc4125", "#38761d", "#888888", "#741b47", "#bf9000")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+Bar = tuple[str, float, float, float]  # label, median, lowest, highest
 
 
 def pyplot() -> Any:
@@ -37,9 +39,9 @@ def svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def _axes(experiment: Experiment, height: float = 4.2) -> tuple[Any, Any]:
+def axes_of(title: str, height: float = 4.2) -> tuple[Any, Any]:
     figure, axes = pyplot().subplots(figsize=(8.5, height), layout="constrained")
-    axes.set_title(experiment.title, loc="left", fontsize=12, fontweight="bold")
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes
@@ -62,7 +64,7 @@ def _line(axes: Any, points: list[tuple[float, Figure]], scale: float, number: i
 
 def lines_of_rate(experiment: Experiment, figures: list[Figure]) -> str:
     known = by_name(figures)
-    figure, axes = _axes(experiment)
+    figure, axes = axes_of(experiment.title)
     for number, server in enumerate(experiment.parts[0].servers):
         points = _points(experiment, known, server.name, "rate")
         if points:
@@ -78,24 +80,37 @@ def lines_of_rate(experiment: Experiment, figures: list[Figure]) -> str:
     return svg(figure)
 
 
-def _bars(experiment: Experiment, values: Sequence[tuple[str, float, float, float]], unit: str, digits: str) -> str:
-    figure, axes = _axes(experiment, 0.9 + 0.36 * len(values))
+def bars(title: str, values: Sequence[Bar], unit: str, digits: str, ours: Collection[str]) -> str:
+    """From the top down; those whose label is among `ours` in colour."""
+    figure, axes = axes_of(title, 0.9 + 0.36 * len(values))
+    _draw_bars(axes, values, digits, ours)
+    axes.set_xlabel(unit)
+    return svg(figure)
+
+
+def pairs(title: str, panels: Mapping[str, Sequence[Bar]], digits: str, ours: Collection[str]) -> str:
+    """Panels side by side, each of the same bars in a unit of its own, which is its name."""
+    figure, row = pyplot().subplots(1, len(panels), figsize=(8.5, 1.9), layout="constrained", squeeze=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    for axes, (unit, values) in zip(row[0], panels.items(), strict=True):
+        _draw_bars(axes, values, digits, ours)
+        axes.set_xlabel(unit)
+    return svg(figure)
+
+
+def _draw_bars(axes: Any, values: Sequence[Bar], digits: str, ours: Collection[str]) -> None:
     labels = [label for label, *_ in values][::-1]
     height = [median for _, median, _, _ in values][::-1]
     below = [median - low for _, median, low, _ in values][::-1]
     above = [high - median for _, median, _, high in values][::-1]
-    colours = [
-        COLOURS[0] if "mpserve" in label or "Python" in label or "compiled" in label else COLOURS[3] for label in labels
-    ]
+    colours = [COLOURS[0] if label in ours else COLOURS[3] for label in labels]
     axes.barh(labels, height, xerr=[below, above], color=colours, error_kw={"linewidth": 0.8}, height=0.7)
     for at, value in enumerate(height):
         axes.annotate(
             format(value, digits), (value, at), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9
         )
-    axes.set_xlabel(unit)
     axes.margins(x=0.14)
     axes.grid(axis="y", visible=False)
-    return svg(figure)
 
 
 def bars_of_rate(experiment: Experiment, figures: list[Figure]) -> str:
@@ -109,7 +124,8 @@ def bars_of_rate(experiment: Experiment, figures: list[Figure]) -> str:
                     values.append(
                         (f"{load.name}: {server.label}", *(v / 1000 for v in (found.median, found.min, found.max)))
                     )
-    return _bars(experiment, values, "thousands of requests a second; lines: lowest and highest round", ",.0f")
+    unit = "thousands of requests a second; lines: lowest and highest round"
+    return bars(experiment.title, values, unit, ",.0f", _ours(values))
 
 
 def bars_of_cycles(experiment: Experiment, figures: list[Figure]) -> str:
@@ -121,7 +137,13 @@ def bars_of_cycles(experiment: Experiment, figures: list[Figure]) -> str:
                 found = known.get(name_of(server.name, load.name, "cycles"))
                 if found is not None:
                     values.append((f"{load.name}: {server.label}", found.median, found.min, found.max))
-    return _bars(experiment, values, "busy cycles a request, of the server; less is better", ",.0f")
+    unit = "busy cycles a request, of the server; less is better"
+    return bars(experiment.title, values, unit, ",.0f", _ours(values))
+
+
+def _ours(values: Sequence[Bar]) -> set[str]:
+    """The labels of servers that are this project's."""
+    return {label for label, *_ in values if any(word in label for word in ("mpserve", "Python", "compiled"))}
 
 
 def lines_of_latency(experiment: Experiment, figures: list[Figure]) -> str:
@@ -180,28 +202,20 @@ def stages(title: str, cycles: Mapping[str, Mapping[str, float]]) -> str:
     return svg(figure)
 
 
-def model(title: str, measured: Mapping[int, float], predicted: Mapping[int, float]) -> str:
-    """Million requests a second against cores: what was measured, and the model beyond."""
-    figure, axes = pyplot().subplots(figsize=(8.5, 4.0), layout="constrained")
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    axes.plot(
-        list(predicted),
-        list(predicted.values()),
-        "--",
-        color=COLOURS[3],
-        label="model: from the measured cost of a core",
-    )
-    axes.plot(
-        list(measured),
-        list(measured.values()),
-        "o",
-        color=COLOURS[0],
-        label="measured: one core",
-    )
+def model(title: str, measured: Sequence[tuple[str, int, Spread]], predicted: Mapping[int, float]) -> str:
+    """Million requests a second against cores: (what it is, cores, rates) of what was measured, and the model, if there is one."""
+    figure, axes = axes_of(title, 4.0)
+    if predicted:
+        label = "model: from what a second core adds to a request's cost"
+        axes.plot(list(predicted), list(predicted.values()), "--", color=COLOURS[3], label=label)
+    for number, (label, cores, rate) in enumerate(measured):
+        spread = [[rate.median - rate.low], [rate.high - rate.median]]
+        axes.errorbar([cores], [rate.median], yerr=spread, fmt=MARKERS[number], color=COLOURS[number], markersize=6,
+                      elinewidth=0.8, capsize=2, label=label)  # fmt: skip
     axes.set_xlabel("cores")
     axes.set_ylabel("million requests a second")
     axes.set_ylim(bottom=0)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_xticks(range(1, max([1, *predicted, *(cores for _, cores, _ in measured)]) + 1))
     axes.legend(frameon=False, fontsize=9)
     return svg(figure)
 

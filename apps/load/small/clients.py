@@ -2,7 +2,7 @@
 
 They are no full TCP: handshake, one segment at a time with the ACK in it, retransmission after a fixed time, and a reply
 must come in order. A request is written over the reply that it follows, in the same mbuf, so that this end costs less
-than the server; paced clients rest instead until they are told to go on. `memif_loop` polls, and so does `flood.loop`.
+than the server; paced clients rest instead until they are told to go on. `loop` polls, and so does `benchmarks.flood.loop`.
 """
 
 import numpy as np

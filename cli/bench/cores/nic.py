@@ -40,7 +40,7 @@ def _ring(rings, lanes, source, to):
     return rings + (source * lanes + to) * (RING_HEADER + RING_BYTES)
 
 
-@unit("cores_nic_rx")
+@unit("rig_nic_rx")
 def nic_rx(port, queue, pkts, count):
     """As rte_eth_rx_burst, for the clients: what any core has sent."""
     nic = nic_at(port)
@@ -65,7 +65,7 @@ def _taken_over(nic, ring, pkts):
     return True
 
 
-@unit("cores_nic_tx")
+@unit("rig_nic_tx")
 def nic_tx(port, queue, pkts, count):
     """As rte_eth_tx_burst, for the clients: each frame to the core whose queue it is."""
     nic = nic_at(port)
@@ -87,14 +87,14 @@ def _queue_of(nic, frame):
     return (tcp.ports(frame + _TCP) >> 16) % nic.queue_count
 
 
-@unit("cores_port_rx")
+@unit("rig_port_rx")
 def port_rx(port, queue, pkts, count):
     """As rte_eth_rx_burst, for a core."""
     here = port_at(port)
     return call4(here.rx, here.wire, queue, pkts, count)
 
 
-@unit("cores_port_tx")
+@unit("rig_port_tx")
 def port_tx(port, queue, pkts, count):
     """As rte_eth_tx_burst, for a core: each frame to the clients whose address it has."""
     here = port_at(port)

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.table import Table
-
-from benchmarks.cores.cycles import signed
-from benchmarks.cores.lane import Sample
-from benchmarks.cores.rig import Plan, Rig
-from benchmarks.spread import Spread
+from mpserve.cli.bench.cores.cycles import signed
+from mpserve.cli.bench.cores.lane import Sample
+from mpserve.cli.bench.cores.rig import Plan, Rig
+from mpserve.cli.bench.spread import Spread
 
 CONNECTIONS = 64  # clients, each with one connection after the other
 
@@ -25,6 +23,15 @@ class Kind:
     @property
     def plan(self) -> Plan:
         return Plan("", cores=self.cores, joined=bool(self.accept), at_once=self.at_once, mixed=self.at_once)
+
+    @property
+    def how(self) -> str:
+        """How many cores, and when they work."""
+        return f"{self.cores}{', at once' if self.at_once else ', in turn' if self.cores > 1 else ''}"
+
+    @property
+    def queue(self) -> str:
+        return self.accept or ("" if self.cores == 1 else "two cores apart")
 
     @property
     def first(self) -> str:
@@ -61,28 +68,26 @@ def run(kind: str, connections: int, seconds: float, verify: bool = False) -> Sa
     draws = chosen.accept == "shared" and not chosen.at_once
     rig = Rig(chosen.plan, connections, one_shot=True, draws=draws, verify=verify, **limits)
     try:
-        sample = rig.measure(seconds)
+        return rig.measure(seconds)
     finally:
         rig.close()
-    return sample | {"cycles": sample["busy_cycles"] / max(sample["requests"], 1)}
 
 
-def table(samples: list[Sample]) -> Table:
-    shown = Table(
-        "cores", "accept queue", "handles", "cycles a connection", "dearer, %", "k connections/s", "steered, %"
-    )
+HEAD = ("cores", "accept queue", "handles", "cycles a connection", "dearer, %", "k connections/s", "steered, %")
+
+
+def rows(samples: list[Sample]) -> list[list[str]]:
+    shown = []
     for name, kind in KINDS.items():
         found = [s for s in samples if s["kind"] == name]
         if found:
-            shown.add_row(
-                f"{kind.cores}{', at once' if kind.at_once else ', in turn' if kind.cores > 1 else ''}",
-                kind.accept or ("" if kind.cores == 1 else "two cores apart"),
-                kind.handles,
+            cells = [
                 Spread.of(s["cycles"] for s in found).text(),
                 _dearer(samples, name),
                 Spread.of(s["requests"] / s["seconds"] for s in found).text(1e3),
                 Spread.of(100 * s["steered_out"] / max(s["rx_frames"], 1) for s in found).text(),
-            )
+            ]
+            shown.append([kind.how, kind.queue, kind.handles, *cells])
     return shown
 
 

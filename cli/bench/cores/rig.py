@@ -6,16 +6,17 @@ which would take the servers' from them. At once, each core has a thread on a CP
 
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cores.lane import Lane, Sample
-from benchmarks.cores.nic import MBUFS, CorePort, Nic, Rings
-from benchmarks.generator import SERVER
-from benchmarks.memif_clients import PORT
 from mpserve.apps.echo_compiled import CompiledEcho
+from mpserve.apps.load.small.clients import PORT
+from mpserve.apps.load.small.generator import SERVER
+from mpserve.cli.bench.cores.clock import measure_hz, read_tsc
+from mpserve.cli.bench.cores.lane import Lane, Sample
+from mpserve.cli.bench.cores.nic import MBUFS, CorePort, Nic, Rings
+from mpserve.dataplane import tsc
 from mpserve.dataplane.layout import NEVER
 from mpserve.dataplane.limits import Limits
 from mpserve.dataplane.memory import allocate, unregister
@@ -63,13 +64,14 @@ class Rig:
         **limits: Any,
     ) -> None:
         self.plan, self._limits, self.hz = plan, Limits(**POOLS | limits), measure_hz()
-        self._start = now_tsc() - self.hz  # the cores' clocks begin at one second
+        self._start = tsc.read() - self.hz  # the cores' clocks begin at one second
         self._board, self._handlers = self._make_board(), [CompiledEcho() for _ in range(plan.cores)]
         self._wires = [Wire(mbufs=MBUFS) for _ in range(plan.cores)]
         self._machines = [self._make_core(number) for number in range(plan.cores)]
         self._rings, self._ports = Rings(plan.cores if plan.at_once else 1), list[CorePort]()
         together, each = threading.Barrier(self._rings.lanes), connections // self._rings.lanes
-        clients = {"most": each, "one_shots": each if one_shot else 0, "verify": verify, "hz": self.hz}
+        clients = {"most": each, "one_shots": each if one_shot else 0, "verify": verify}
+        clients |= {"read_tsc": read_tsc.address, "hz": self.hz}
         self._lanes = [
             Lane(number, self._make_nic(number, draws), self._of_lane(self._machines, number), together, **clients)
             for number in range(self._rings.lanes)
@@ -100,13 +102,13 @@ class Rig:
         machine.channel.listen(PORT)
         machine.install(self._handlers[number])
         record = machine.core.record
-        record.read_tsc, record.tsc_scale, record.tsc_start = tsc_address(), int(1e6 * 2**32 / self.hz), self._start
+        record.read_tsc, record.tsc_scale, record.tsc_start = read_tsc.address, int(1e6 * 2**32 / self.hz), self._start
         record.idle_spin_us, record.return_at = NEVER, 0  # a turn comes back after one pass
         machine.begin_serving()
         return machine
 
     def measure(self, seconds: float, warm_up: float = 0.05) -> Sample:
-        """What all lanes together did in so many seconds; the counts named in SHOWN are of all cores."""
+        """What all lanes together did in so many seconds; the counts named in SHOWN are of all cores, `cycles` a request's."""
         cpus = sorted(os.sched_getaffinity(0), reverse=True)
         with ThreadPoolExecutor(len(self._lanes)) as threads:
             waiting = [
@@ -117,7 +119,8 @@ class Rig:
         summed = {name: sum(result[name] for result in results) for name in ("requests", "failures", "resets")}
         summed |= {name: sum(result["server"][name] for result in results) for name in SHOWN}
         share = [result["generator_busy"] for result in results]
-        return summed | {"seconds": results[0]["seconds"], "clients_busy": sum(share) / len(share)}
+        summed |= {"seconds": results[0]["seconds"], "tsc_hz": self.hz, "clients_busy": sum(share) / len(share)}
+        return summed | {"cycles": summed["busy_cycles"] / max(summed["requests"], 1)}
 
     def close(self) -> None:
         """Give the memory back; the rig can't be used any more."""
@@ -134,22 +137,3 @@ class Rig:
         if self._board is not None:
             self._board.close()
             unregister(self._memory.ctypes.data)
-
-
-def tsc_address() -> int:
-    from pydpdk import symbols
-
-    return symbols.address("pydpdk_rdtsc")
-
-
-def now_tsc() -> int:
-    from pydpdk.extension import lib
-
-    return int(lib.pydpdk_rdtsc())
-
-
-def measure_hz(seconds: float = 0.02) -> int:
-    """Cycles of the TSC in a second: DPDK knows only once its EAL is there, which the rig has no use for."""
-    tsc, started = now_tsc(), time.monotonic_ns()
-    time.sleep(seconds)
-    return round((now_tsc() - tsc) * 1e9 / (time.monotonic_ns() - started))

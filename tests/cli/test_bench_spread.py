@@ -1,13 +1,10 @@
 """Figures of several rounds as text."""
 
-import sys
-from pathlib import Path
+import math
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2]))  # for `import benchmarks`, which isn't installed
-
-from benchmarks.spread import Spread, number  # noqa: E402
+from mpserve.cli.bench.spread import Spread, number
 
 
 @pytest.mark.parametrize(
@@ -15,6 +12,10 @@ from benchmarks.spread import Spread, number  # noqa: E402
 )
 def test_numbers_have_no_exponent(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_what_there_is_none_of_is_a_dash() -> None:
+    assert number(math.nan) == "-"
 
 
 def test_a_spread_is_the_median_with_lowest_and_highest() -> None:

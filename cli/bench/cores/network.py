@@ -1,4 +1,4 @@
-"""Two workers on a veth in a network namespace of the benchmark's own, whose kernel end has the peers."""
+"""Two workers on a veth in a network namespace of their own, whose kernel end has the peers."""
 
 import contextlib
 import ctypes
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memif_pair import two_cpus
+from mpserve.cli.bench.wires import two_cores
 from mpserve.dataplane import kernel_link
+from mpserve.dataplane.errors import SetupError
 from mpserve.framework.server import Server
 
 CLONE_NEWNET = 0x40000000
@@ -18,13 +19,10 @@ HANDLERS = Path(__file__).with_name("handlers.py")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def check_machine() -> str | None:
-    """What stands in the way of experiments with real workers, in one line; None if nothing does."""
+def check_root() -> None:
+    """SetupError if this process can't have a network namespace of its own."""
     if os.geteuid() != 0:
-        return "making a network namespace and a veth needs root"
-    if len(os.sched_getaffinity(0)) < 2:
-        return "two workers need a core each, and this process may use one: widen it with taskset"
-    return None
+        raise SetupError("real workers on a veth of their own need root: type sudo mpserve bench cores ...")
 
 
 @contextlib.contextmanager
@@ -52,8 +50,10 @@ def two_workers(handler: str, **settings: Any) -> Iterator[Server]:
         f"{HANDLERS}:{handler}",
         device=DEVICE,
         ip=f"{SERVER_IP}/24",
-        cores=",".join(map(str, two_cpus(False))),
+        cores=",".join(map(str, two_cores())),
         say=lambda text: None,
+        config=os.devnull,  # not the mpserve.toml of whoever measures
+        slow_callback=0,
         **settings,
     )
     with server:

@@ -6,11 +6,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from rich.table import Table
-
-from benchmarks.cores.lane import Sample
-from benchmarks.cores.network import PEER_IP, own_network, two_workers
-from benchmarks.spread import Spread
+from mpserve.cli.bench.cores.lane import Sample
+from mpserve.cli.bench.cores.network import PEER_IP, own_network, two_workers
+from mpserve.cli.bench.spread import Spread
 from mpserve.dataplane.errors import SetupError
 from mpserve.framework.server import Server
 
@@ -88,18 +86,17 @@ def home(sample: Sample) -> float:
     return float(own / max(own + sample["got"], 1))
 
 
-def table(samples: list[Sample]) -> Table:
-    shown = Table("receive flow deliver", "core", "connections", "frames received", "sent on", "at home, %")
+HEAD = ("receive flow deliver", "core", "connections", "frames received", "sent on", "at home, %")
+
+
+def rows(samples: list[Sample]) -> list[list[str]]:
+    shown = []
     for deliver in (True, False):
         for core in dict.fromkeys(s["core"] for s in samples):
             found = [s for s in samples if (s["deliver"], s["core"]) == (deliver, core)]
             if found:
-                shown.add_row(
-                    "on" if deliver else "off",
-                    str(core),
-                    Spread.of(s["connections_opened"] for s in found).text(),
-                    Spread.of(s["rx_frames"] for s in found).text(),
-                    Spread.of(s["away"] for s in found).text(),
-                    Spread.of(100 * home(s) for s in found).text(),
-                )
+                counted = ("connections_opened", "rx_frames", "away")
+                cells = [Spread.of(s[name] for s in found).text() for name in counted]
+                share = Spread.of(100 * home(s) for s in found).text()
+                shown.append(["on" if deliver else "off", str(core), *cells, share])
     return shown

@@ -3,15 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
-from rich.table import Table
-
-from benchmarks.cores.lane import Sample
-from benchmarks.cores.network import PEER_IP, SERVER_IP, own_network, two_workers
-from benchmarks.memif_pair import REPOSITORY
-from benchmarks.spread import Spread
-from benchmarks.web.cores import read_cores
+from mpserve.cli.bench.cores.lane import Sample
+from mpserve.cli.bench.cores.network import PEER_IP, SERVER_IP, own_network, two_workers
+from mpserve.cli.bench.cycles import JIFFIES, read_core_times
+from mpserve.cli.bench.spread import Spread
+from mpserve.cli.bench.wires import two_cores
 from mpserve.dataplane.errors import SetupError
 from mpserve.framework.server import Server
 
@@ -36,10 +35,10 @@ def run(
 ) -> Sample:
     """`rate` connections a second, each with one request, all of them to queue 0."""
     with own_network(), two_workers("Burner", options={"burn_us": burn_us}, rebalance=rebalance) as server:
-        argv = [sys.executable, "-m", "benchmarks.cores.skewed_client", PEER_IP, f"{SERVER_IP}:{PORT}"]
+        argv = [sys.executable, "-m", "mpserve.cli.bench.cores.skewed_client", PEER_IP, f"{SERVER_IP}:{PORT}"]
         for name, value in {"rate": rate, "warm-up": warm_up, "seconds": seconds, "patience": patience}.items():
             argv += [f"--{name}", str(value)]
-        with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as client:
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as client:
             found = _watch(server, client)
     return {"rate": rate, "burn_us": burn_us} | found
 
@@ -47,15 +46,15 @@ def run(
 def _watch(server: Server, client: "subprocess.Popen[str]") -> Sample:
     """What the client says, and what the workers and the CPUs did while it measured."""
     _expect(client, "measuring")
-    before, cores = server.stats(), read_cores()
+    before, cores, started = server.stats(), read_core_times(), time.monotonic()
     _expect(client, "measured")
-    after, spent = server.stats(), {number: core.since(cores[number]) for number, core in read_cores().items()}
+    after, spent, seconds = server.stats(), read_core_times(), time.monotonic() - started
     found: Sample = json.loads(_line(client))
     found["workers"] = [
         {"core": row["core"]} | {name: row[name] - earlier[name] for name in COUNTED}
         for row, earlier in zip(after, before, strict=True)
     ]
-    found["cpus_busy"] = [core.busy / max(core.total, 1) for core in spent.values()]
+    found["cpus_busy"] = [(spent[core].busy - cores[core].busy) / JIFFIES / seconds for core in two_cores()]
     return found
 
 
@@ -74,26 +73,26 @@ def _line(client: "subprocess.Popen[str]") -> str:
 
 
 LABELS = {None: "one worker's most", False: "off", True: "on"}
+HEAD = (
+    "rebalance|due/s|replies/s|p50, ms|p99, ms|failed or unanswered|moved|moved, %|CPUs busy, %|client, % of a CPU"
+).split("|")
 
 
-def table(samples: list[Sample]) -> Table:
-    heads = (
-        "rebalance|due/s|replies/s|p50, ms|p99, ms|failed or unanswered|moved|moved, %|CPUs busy, %|client, % of a CPU"
-    )
-    shown = Table(*heads.split("|"))
+def rows(samples: list[Sample]) -> list[list[str]]:
+    shown = []
     for rebalance, label in LABELS.items():
         found = [s for s in samples if s["rebalance"] is rebalance]
         if found:
-            shown.add_row(
-                label,
-                *(Spread.of(s[name] for s in found).text() for name in ("rate", "replies_per_second")),
-                *(Spread.of(s[name] for s in found).text() for name in ("p50_ms", "p99_ms")),
+            measured = ("rate", "replies_per_second", "p50_ms", "p99_ms")
+            cells = [Spread.of(s[name] for s in found).text() for name in measured]
+            cells += [
                 Spread.of(s["failed"] + s["unanswered"] for s in found).text(),
                 Spread.of(accepted(s)[1] for s in found).text(),
                 Spread.of(100 * moved(s) for s in found).text(),
                 "; ".join(Spread.of(100 * s["cpus_busy"][n] for s in found).text() for n in range(2)),
                 Spread.of(100 * s["busy"] for s in found).text(),
-            )
+            ]
+            shown.append([label, *cells])
     return shown
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cores.nic import FIRST_ADDRESS, Nic
-from benchmarks.generator import Generator
-from benchmarks.memif_clients import generator_at
-from benchmarks.memif_loop import poll
+from mpserve.apps.load.small.clients import generator_at
+from mpserve.apps.load.small.generator import Generator
+from mpserve.apps.load.small.loop import poll
+from mpserve.cli.bench.cores.nic import FIRST_ADDRESS, Nic
+from mpserve.dataplane import tsc
 from mpserve.dataplane.jit import compiled, unit
 from mpserve.dataplane.layout import COUNTER_NAMES
 from mpserve.dataplane.memory import allocate, call0, call2, native64, record_at, unregister
@@ -24,7 +25,7 @@ LANE = np.dtype([(n, "i8") for n in "generator cores core_count turn read_tsc pa
 lane_at = record_at(LANE)
 
 
-@unit("cores_lane")
+@unit("rig_lane")
 def run_lane(lane_address, until):
     """Turns of the clients and of each core, one after the other, until the TSC reaches `until`."""
     lane = lane_at(lane_address)
@@ -69,9 +70,7 @@ class Lane(Generator):
         lane.cores, lane.core_count = self._cores.ctypes.data, len(machines)
 
     def _run(self, seconds: float) -> None:
-        from pydpdk.extension import lib
-
-        run_lane.call(self._lane.ctypes.data, lib.pydpdk_rdtsc() + int(seconds * self.hz))
+        run_lane.call(self._lane.ctypes.data, tsc.read() + int(seconds * self.hz))
 
     def _work(self, seconds: float) -> None:
         self._together.wait(TOGETHER_SECONDS)

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from rich.table import Table
-
-from benchmarks.cores.lane import Sample
-from benchmarks.cores.rig import Plan, Rig
-from benchmarks.spread import Spread
+from mpserve.cli.bench.cores.lane import Sample
+from mpserve.cli.bench.cores.rig import Plan, Rig
+from mpserve.cli.bench.spread import Spread
 
 ALONE, JOINED = "alone", "joined"
 PLANS = {  # apart: they know nothing of each other
@@ -32,10 +30,9 @@ def measure(rounds: int, seconds: float, connections: tuple[int, ...] = CONNECTI
 def run(plan: str, connections: int, seconds: float, verify: bool = False) -> Sample:
     rig = Rig(PLANS[plan], connections, verify=verify)
     try:
-        sample = rig.measure(seconds)
+        return rig.measure(seconds)
     finally:
         rig.close()
-    return sample | {"cycles": sample["busy_cycles"] / max(sample["requests"], 1)}
 
 
 def growth(samples: list[Sample], plan: str, connections: int) -> Spread | None:
@@ -50,22 +47,24 @@ def growth(samples: list[Sample], plan: str, connections: int) -> Spread | None:
     return Spread.of(shares) if shares else None
 
 
-def table(samples: list[Sample]) -> Table:
-    shown = Table("cores", "connections", "cycles a request", "growth, %", "over", "M requests/s", "frames steered")
+HEAD = ("cores", "connections", "cycles a request", "growth, %", "over", "M requests/s", "frames steered")
+
+
+def rows(samples: list[Sample]) -> list[list[str]]:
+    shown = []
     for connections in dict.fromkeys(s["connections"] for s in samples):
         for name, plan in PLANS.items():
             found = [s for s in samples if (s["plan"], s["connections"]) == (name, connections)]
             if found:
                 grown = growth(samples, name, connections)
-                shown.add_row(
-                    plan.label,
-                    str(connections),
+                cells = [
                     Spread.of(s["cycles"] for s in found).text(),
                     signed(grown) if grown else "",
                     PLANS[plan.beside].label if plan.beside else "",
                     Spread.of(s["requests"] / s["seconds"] for s in found).text(1e6),
                     str(sum(s["steered_out"] for s in found)),
-                )
+                ]
+                shown.append([plan.label, str(connections), *cells])
     return shown
 
 

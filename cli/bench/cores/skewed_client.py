@@ -1,4 +1,4 @@
-"""Short connections at a pace, all of which arrive at queue 0: `python -m benchmarks.cores.skewed_client --help`.
+"""Short connections at a pace, all of which arrive at queue 0: `python -m mpserve.cli.bench.cores.skewed_client --help`.
 
 Each sends one request, takes its reply and closes. They begin when they are due, answered or not (open loop), and latency
 counts from then. Prints `measuring` when the warm-up is over, and a line of JSON at the end.

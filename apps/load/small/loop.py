@@ -1,6 +1,6 @@
 """The load generator's poll loop: clients that answer at once, or frames without TCP that are sent back and forth."""
 
-from benchmarks.memif_clients import (
+from mpserve.apps.load.small.clients import (
     BURST,
     CLOSED,
     FIRST_PORT,

@@ -1,1 +1,0 @@
-"""What several cores cost and bring: cycles a request, accepting, connections out, rebalancing."""
