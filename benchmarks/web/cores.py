@@ -1,7 +1,6 @@
 """How busy each core was, from /proc/stat: everything but idle, so softirq work counts on the core it ran on."""
 
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +39,6 @@ def parse_stat(text: str) -> dict[int, CoreTime]:
 
 def read_cores() -> dict[int, CoreTime]:
     return parse_stat(Path("/proc/stat").read_text())
-
-
-def busy_before(seconds: float = 1.0) -> float:
-    """Share of the cores' time that others take while nothing of ours runs."""
-    earlier = read_cores()
-    time.sleep(seconds)
-    spent = [core.since(earlier[number]) for number, core in read_cores().items()]
-    return sum(core.busy + core.steal for core in spent) / max(sum(core.total for core in spent), 1)
 
 
 def cycles_per_second() -> float:

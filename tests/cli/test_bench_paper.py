@@ -76,7 +76,7 @@ def test_the_model_grows_by_what_two_cores_cost_in_the_same_run() -> None:
     assert cells[1][:2] == ("2", "two cores, measured one after the other on one core") and cells[1][2] == "9.8"
     growth = 511 / 501 - 1  # of the middle round
     assert float(cells[-1][2]) == pytest.approx(16 * 5 / (1 + 15 * growth), rel=0.01) and cells[-1][1] == "model"
-    assert "measured one after the other on one core" in speed_up and "+2.0 (+2.0 to +2.0) % more" in speed_up
+    assert "measured one after the other on one core" in speed_up and "changed by +2.0 (+2.0 to +2.0) %" in speed_up
 
 
 def test_without_what_a_second_core_costs_there_is_no_model_and_the_page_says_so() -> None:
@@ -121,6 +121,8 @@ def test_a_file_keeps_what_does_not_run_again_and_another_file_is_refused(tmp_pa
     cores_command.write(file, {"deliver": {"samples": DELIVER}})
     assert cores_command.read(file) == {"deliver": {"samples": DELIVER}} and list(tmp_path.iterdir()) == [file]
     assert cores_command.read(None) == cores_command.read(tmp_path / "none") == {}
+    with pytest.raises(SetupError, match="there is no folder"):
+        cores_command.read(tmp_path / "none" / "cores.json")
     for text in ("nonsense", "[1]", '{"machine": {}}'):
         file.write_text(text)
         with pytest.raises(SetupError, match="not a file of this command"):

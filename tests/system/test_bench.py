@@ -66,6 +66,20 @@ def test_echo_and_raw_frames_over_memif(world: int, tmp_path: Path) -> None:
     assert left_behind() == []
 
 
+def test_several_cores_in_one_process_and_as_workers_on_a_veth(world: int, tmp_path: Path) -> None:
+    file = tmp_path / "cores.json"
+    for name in ("accept", "deliver"):
+        done = run("cores", "--only", name, "--rounds", "1", "--seconds", "0.02", "--json", str(file))
+        assert done.returncode == 0, done.stderr
+    assert "2, at once" not in done.stdout and "at home, %" in done.stdout
+    found = json.loads(file.read_text())
+    assert list(found) == ["accept", "deliver"]
+    accepted, delivered = (found[name]["samples"] for name in found)
+    assert len(accepted) == 10 and all(s["requests"] > 64 and s["failures"] == 0 for s in accepted)
+    assert [(s["deliver"], s["connections_opened"]) for s in delivered] == [(True, 500)] * 2 + [(False, 500)] * 2
+    assert left_behind() == []
+
+
 @needs_af_xdp
 def test_an_interrupted_run_leaves_nothing_and_keeps_what_was_measured(world: int, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"

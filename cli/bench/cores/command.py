@@ -49,6 +49,8 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Tab
 
 def read(file: Path | None) -> dict[str, Any]:
     """What a file has of earlier runs, by experiment: those that don't run again keep it. SetupError if it is another file."""
+    if file is not None and not file.parent.is_dir():
+        raise SetupError(f"--json {file}: there is no folder {file.parent}")
     if file is None or not file.exists():
         return {}
     try:

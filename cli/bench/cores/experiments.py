@@ -61,7 +61,9 @@ EXPERIMENTS = {
     "deliver": Experiment(
         "where frames of outgoing connections arrive",
         lambda rounds, seconds: deliver.measure(rounds),
-        lambda s: f"receive flow deliver {s['deliver']}, core {s['core']}: {100 * deliver.home(s):.1f} % at home",
+        lambda s: (
+            f"receive flow deliver {'on' if s['deliver'] else 'off'}, core {s['core']}: {100 * deliver.home(s):.1f} % at home"
+        ),
         deliver.HEAD,
         deliver.rows,
         rounds=3,
@@ -71,7 +73,9 @@ EXPERIMENTS = {
     "rebalance": Experiment(
         "a skewed load",
         lambda rounds, seconds: rebalance.measure(rounds, SKEWED_SECONDS),
-        lambda s: f"rebalance {s['rebalance']}: {s['replies_per_second']:.0f} replies/s, p99 {s['p99_ms']:.1f} ms",
+        lambda s: (
+            f"rebalance, {rebalance.LABELS[s['rebalance']]}: {s['replies_per_second']:.0f} replies/s, p99 {s['p99_ms']:.1f} ms"
+        ),
         rebalance.HEAD,
         rebalance.rows,
         rounds=3,

@@ -136,9 +136,9 @@ def _limits(grown: Spread | None) -> str:
             "(the experiment is called cycles)."
         )
     return (
-        f"A request costs two members of a group {cycles.signed(grown)} % more than a core that is alone, measured one after the "
-        "other on one core, in the same rounds; the second point is twice the first at that cost. Beyond it the line is a model: "
-        "as many times the first, at a cost that grows by as much with each core, or by nothing if it fell. What two "
+        f"From one core to two members of a group, measured one after the other on one core in the same rounds, a request's cost "
+        f"changed by {cycles.signed(grown)} %; the second point is twice the first at that cost. Beyond it the line is a model: as "
+        "many times the first, at a cost that grows by as much with each core, or by nothing if it fell. What two "
         'processors do to each other\'s caches is not in it: of that, compare the rows "at once" of the table with one another.'
     )
 

@@ -107,7 +107,12 @@ def _draw_bars(axes: Any, values: Sequence[Bar], digits: str, ours: Collection[s
     axes.barh(labels, height, xerr=[below, above], color=colours, error_kw={"linewidth": 0.8}, height=0.7)
     for at, value in enumerate(height):
         axes.annotate(
-            format(value, digits), (value, at), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9
+            format(value, digits),
+            (value + above[at], at),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
         )
     axes.margins(x=0.14)
     axes.grid(axis="y", visible=False)
