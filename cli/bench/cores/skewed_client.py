@@ -164,7 +164,10 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     gc.disable()
-    print(json.dumps(SkewedClient(options.source, server, ports, options).run()), flush=True)
+    try:
+        print(json.dumps(SkewedClient(options.source, server, ports, options).run()), flush=True)
+    except KeyboardInterrupt:  # of whoever started this one, who says it
+        return 130
     return 0
 
 
