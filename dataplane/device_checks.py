@@ -58,8 +58,7 @@ def check_name_is_free(spec: DeviceSpec, *names: str) -> None:
     for name in names:
         if kernel_link.exists(name):
             raise DeviceError(
-                f"--device {spec}: an interface {name!r} exists already: choose another name, "
-                f"or remove it with ip link delete {name}"
+                f"--device {spec}: an interface {name!r} exists already: choose another name, or leave it out"
             )
 
 

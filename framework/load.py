@@ -23,9 +23,19 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "mpserve.apps"
 _FRAMEWORK = "mpserve.framework."  # Handler and its kinds are handlers of nothing
-CALLBACKS = (
-    "on_start on_stop on_accept on_connect on_data on_eof on_writable on_timeout on_close on_message on_batch".split()
-)
+CALLBACKS = {  # name -> arguments, self included
+    "on_start": 2,
+    "on_stop": 1,
+    "on_accept": 2,
+    "on_connect": 2,
+    "on_data": 3,
+    "on_eof": 2,
+    "on_writable": 2,
+    "on_timeout": 2,
+    "on_close": 3,
+    "on_message": 3,
+    "on_batch": 2,
+}
 
 
 def find_handler(target: str) -> type[Handler]:
@@ -110,13 +120,42 @@ def _no_handler(where: str) -> str:
 
 
 def check_plain(handler: type[Handler]) -> None:
-    """Refuse callbacks whose call would only make a coroutine or a generator. Raises SetupError."""
-    for name in CALLBACKS:
+    """Refuse callbacks that would never be called, or not so, or whose call would only make a coroutine or a generator.
+
+    Raises SetupError.
+    """
+    _check_names(handler)
+    for name, count in CALLBACKS.items():
         function = getattr(handler, name, None)
+        _check_arguments(handler, name, function, count)
         if inspect.iscoroutinefunction(function):
             raise SetupError(f"{handler.__name__}.{name} is async: callbacks are plain functions, so type def")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise SetupError(f"{handler.__name__}.{name} is a generator: callbacks are plain functions, without yield")
+
+
+def _check_names(handler: type[Handler]) -> None:
+    """A callback by a name that none has."""
+    if handler.is_compiled:
+        return  # `CompiledHandler` has its own callbacks, and has checked them
+    for name in dir(handler):
+        if name.startswith("on_") and name not in CALLBACKS and inspect.isfunction(getattr(handler, name)):
+            listed = ", ".join(CALLBACKS)
+            near = suggestion(name, CALLBACKS)
+            raise SetupError(f"{handler.__name__}.{name} is no callback{near}; there are {listed}")
+
+
+def _check_arguments(handler: type[Handler], name: str, function: Any, count: int) -> None:
+    """A plain function that can't be called with what the callback gets."""
+    if handler.is_compiled or not inspect.isfunction(function):
+        return
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        taken = len(inspect.signature(function).parameters)
+        raise SetupError(
+            f"{handler.__name__}.{name} takes {taken} arguments, self included: it is called with {count}"
+        ) from None
 
 
 def _is_handler(found: Any) -> bool:

@@ -233,7 +233,8 @@ def in_the_background() -> Iterator[None]:
         yield
     finally:
         if may_come_back:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            with contextlib.suppress(PermissionError):  # a capability of a user namespace gives no way back
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def prepare(control: Control, role: str) -> None:

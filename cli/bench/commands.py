@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import click
 
 from mpserve.dataplane.errors import SetupError
 
+SECONDS = click.FloatRange(0.05, 3600)
 _OPTIONS = [
     click.option("--wire", type=click.Choice(["memif", "veth"]), help="memif: no kernel between, ours alone; veth."),
     click.option("--servers", metavar="NAMES", help="By comma; those that fit by default."),
     click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Every server runs in each."),
-    click.option("--seconds", default=2.0, show_default=True, help="Length of one measurement."),
+    click.option("--seconds", default=2.0, show_default=True, type=SECONDS, help="Length of one measurement."),
     click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write figures there."),
 ]
 _RATE = click.option(
@@ -41,6 +43,7 @@ def bench() -> None:
     mpserve bench cores                     what a second core costs and brings
     mpserve bench paper                     all of that and more, as one page with plots
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing is left
 
 
 def _measured(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +74,7 @@ def _run(
     from mpserve.cli.bench.rounds import Run, Samples
 
     wires.check(wire)
-    chosen, left_out = _choose(names, wire)
+    chosen, left_out = _choose(names, wire, loads[0].plan.protocol)
     run = Run(wire, chosen, loads, rounds, seconds)
     compile_all()
     about = machine.describe()
@@ -91,7 +94,7 @@ def _run(
         click.get_current_context().exit(1)
 
 
-def _choose(names: str, wire: str) -> tuple[list[Any], list[str]]:
+def _choose(names: str, wire: str, protocol: str) -> tuple[list[Any], list[str]]:
     """The servers by name, and why some that were to be compared are not there. SetupError if none is left."""
     from mpserve.cli.bench import servers
 
@@ -99,6 +102,10 @@ def _choose(names: str, wire: str) -> tuple[list[Any], list[str]]:
     foreign = next((server.name for server in wanted if wire == "memif" and not server.is_ours), None)
     if foreign is not None:
         raise SetupError(f"--wire memif: {foreign} has kernel sockets, and no kernel is there: type --wire veth")
+    other = next((server.name for server in wanted if server.protocol != protocol), None)
+    if other is not None:
+        fitting = ", ".join(server.name for server in servers.SERVERS if server.protocol == protocol)
+        raise SetupError(f"{other} does not speak {protocol}: there are {fitting}")
     obstacles = [server.obstacle for server in wanted if server.obstacle]
     chosen = [server for server in wanted if not server.obstacle]
     if not chosen:

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from mpserve.cli.bench.commands import bench, compile_all, progress_bar
+from mpserve.cli.bench.commands import SECONDS, bench, compile_all, progress_bar
 from mpserve.dataplane.errors import SetupError
 
 
 @bench.command()
 @click.option("--only", metavar="NAME", multiple=True, help="One experiment; may be given again.")
 @click.option("--rounds", default=0, type=click.IntRange(0), help="Of each experiment; 0: as many as suit it.  [0]")
-@click.option("--seconds", default=0.2, show_default=True, help="Length of one measurement of cycles and accept.")
+@click.option(
+    "--seconds", default=0.2, show_default=True, type=SECONDS, help="Length of one measurement of cycles and accept."
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Keep the figures there.")
 def cores(only: tuple[str, ...], rounds: int, seconds: float, json_file: Path | None) -> None:
     """What several cores cost and bring, on a machine that has two.
@@ -51,7 +53,7 @@ def cores(only: tuple[str, ...], rounds: int, seconds: float, json_file: Path | 
 @click.option("--output", default="mpserve-paper", show_default=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--only", metavar="NAMES", default="", help="Some experiments by comma, of those above.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Every server runs in each.")
-@click.option("--seconds", default=1.0, show_default=True, help="Length of one measurement.")
+@click.option("--seconds", default=1.0, show_default=True, type=SECONDS, help="Length of one measurement.")
 def paper(output: Path, only: str, rounds: int, seconds: float) -> None:
     """The experiments of MegaPipe, Fastsocket and mTCP on this machine: one HTML page with plots, and the data beside it.
 

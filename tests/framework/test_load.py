@@ -82,6 +82,12 @@ def test_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
         ("import no_such_package\n", "One", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("def f(:\n", "One", "line 1: "),
         ("raise SystemExit\n", "One", "SystemExit"),
+        (ONE + "    def on_dta(self, sock, data): pass\n", "One", "One.on_dta is no callback (did you mean on_data?)"),
+        (
+            ONE + "    def on_data(self, data): pass\n",
+            "One",
+            "One.on_data takes 2 arguments, self included: it is called with 3",
+        ),
         (ONE + "    async def on_data(self, sock, data): pass\n", "One", "One.on_data is async"),
         (
             ONE + "    async def handle(self, stream): pass\n    def on_data(self, sock, data): pass\n",

@@ -81,7 +81,10 @@ def test_several_cores_in_one_process_and_as_workers_on_a_veth(world: int, tmp_p
 
 
 @needs_af_xdp
-def test_an_interrupted_run_leaves_nothing_and_keeps_what_was_measured(world: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_and_keeps_what_was_measured(
+    world: int, tmp_path: Path, number: signal.Signals
+) -> None:
     file = tmp_path / "figures.json"
     arguments = ["http", "--connections", "4", "--servers", "http,asyncio", "--json", str(file), "--rounds", "9"]
     process = subprocess.Popen(
@@ -92,7 +95,7 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_what_was_measured(world: in
         while not file.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1.5)  # somewhere in the next server
-        os.killpg(process.pid, signal.SIGINT)
+        os.kill(process.pid, number)
         assert process.wait(30) == 130
     finally:
         process.kill()
