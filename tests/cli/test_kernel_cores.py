@@ -206,7 +206,7 @@ def test_one_that_is_killed_again_and_again_takes_only_its_own_connections(port:
         thread.join()
     assert len(answers) == 1
     rows = {row["core"]: row for row in json.loads(stays.ask(b"stats"))}
-    assert rows[victim.core]["connections_accepted"] >= 5  # counted on
+    assert rows[victim.core]["connections_accepted"] >= 3  # counted on
     assert stays.ask(b"post %d 1 0" % victim.core) == b"[True]"
     assert until_received(victim, 1) == [[stays.core, 0, 2]]
 

@@ -104,8 +104,8 @@ def test_one_that_is_killed_again_and_again_takes_only_its_own_connections(serve
         stop.set()
         thread.join()
     assert stays.ask(b"who") == wanted, "the other worker was replaced too"
-    assert server.all_counters(2)[1]["connections_accepted"] >= 6, "a successor does not count on"
-    assert server.log.count("serves again after") == 5
+    assert server.all_counters(2)[1]["connections_accepted"] >= 4, "a successor does not count on"
+    assert server.log.count("serves again after") == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
