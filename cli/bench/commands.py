@@ -12,7 +12,7 @@ import click
 
 from mpserve.dataplane.errors import SetupError
 
-SECONDS = click.FloatRange(0.05, 3600)
+SECONDS = click.FloatRange(0.01, 3600)
 _OPTIONS = [
     click.option("--wire", type=click.Choice(["memif", "veth"]), help="memif: no kernel between, ours alone; veth."),
     click.option("--servers", metavar="NAMES", help="By comma; those that fit by default."),
