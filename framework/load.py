@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mpserve.framework.handler import Handler
 
 ENTRY_POINTS = "mpserve.apps"
+MISSPELT = 0.8  # as alike as names are (difflib) of which one was meant for the other
 _FRAMEWORK = "mpserve.framework."  # Handler and its kinds are handlers of nothing
 CALLBACKS = {  # name -> arguments, self included
     "on_start": 2,
@@ -135,14 +137,17 @@ def check_plain(handler: type[Handler]) -> None:
 
 
 def _check_names(handler: type[Handler]) -> None:
-    """A callback by a name that none has."""
+    """A callback whose name is misspelt; any other is the handler's own."""
     if handler.is_compiled:
         return  # `CompiledHandler` has its own callbacks, and has checked them
     for name in dir(handler):
         if name.startswith("on_") and name not in CALLBACKS and inspect.isfunction(getattr(handler, name)):
-            listed = ", ".join(CALLBACKS)
-            near = suggestion(name, CALLBACKS)
-            raise SetupError(f"{handler.__name__}.{name} is no callback{near}; there are {listed}")
+            near = difflib.get_close_matches(name, CALLBACKS, 1, MISSPELT)
+            if near:
+                listed = ", ".join(CALLBACKS)
+                raise SetupError(
+                    f"{handler.__name__}.{name} is no callback (did you mean {near[0]}?); there are {listed}"
+                )
 
 
 def _check_arguments(handler: type[Handler], name: str, function: Any, count: int) -> None:

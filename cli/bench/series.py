@@ -13,9 +13,7 @@ from mpserve.dataplane.errors import SetupError
 @bench.command()
 @click.option("--only", metavar="NAME", multiple=True, help="One experiment; may be given again.")
 @click.option("--rounds", default=0, type=click.IntRange(0), help="Of each experiment; 0: as many as suit it.  [0]")
-@click.option(
-    "--seconds", default=0.2, show_default=True, type=SECONDS, help="Length of one measurement of cycles and accept."
-)
+@click.option("--seconds", default=0.2, show_default=True, help="Length of one measurement of cycles and accept.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Keep the figures there.")
 def cores(only: tuple[str, ...], rounds: int, seconds: float, json_file: Path | None) -> None:
     """What several cores cost and bring, on a machine that has two.
