@@ -292,7 +292,9 @@ class ChannelMachine(RuleBasedStateMachine):
         assert not self.is_pending(), "a command has not completed"
         for endpoint in list(self.channel.worker.endpoints.values()):
             endpoint.close()
-        for _ in range(60):
+        for _ in range(
+            600
+        ):  # 300 kB at a fifth of frames lost, with an RTO of up to a minute, have taken more than five minutes
             if self.has_all_arrived():
                 break
             assert self.channel.dispatch(LONG_SECONDS) == []
