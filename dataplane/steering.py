@@ -212,11 +212,6 @@ def take_off(core, member, record):
 
 
 @compiled
-def record_length(record):
-    return native64(record) >> 8
-
-
-@compiled
 def record_kind(record):
     return native64(record) & 255
 

@@ -23,7 +23,6 @@ from mpserve.dataplane.member_rows import ROW_BYTES, ROWS_AT, STATE_AT
 from mpserve.dataplane.memory import record_at, register, unregister
 from mpserve.dataplane.sharing import RING_HEADER
 
-MOST_MEMBERS = 64
 MOST_RING_BYTES, LEAST_RING_BYTES, RINGS_BYTES = 1 << 20, 1 << 16, 1 << 22  # one ring's; those into one member
 KEY_BYTES, REDIRECTIONS = 40, 128  # of RSS
 SHARES = 256  # into which a member's new flows are divided, by their hash

@@ -9,35 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.web.protocol_server import BODY
 from benchmarks.web.wire import PORT, PREFIX_LENGTH, SERVER_ADDRESS, URL, Wire
+from mpserve.cli.bench.protocols import BODY
+from mpserve.cli.bench.servers import NGINX_CONF
 
-HERE = Path(__file__).parent
 READY_S = 60  # `warm` has compiled
-
-NGINX_CONF = """
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log crit;
-events {{ worker_connections 4096; multi_accept on; }}
-http {{
-    access_log off;
-    server_tokens off;
-    tcp_nodelay on;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    server {{
-        listen {port} backlog=4096;
-        location / {{ default_type text/plain; return 200 "{body}"; }}
-    }}
-}}
-"""
 
 
 class ServerFailed(Exception):
@@ -56,12 +32,12 @@ class Server:
 
 def nginx(wire: Wire, directory: Path) -> list[str]:
     conf = directory / "nginx.conf"
-    conf.write_text(NGINX_CONF.format(directory=directory, port=PORT, body=BODY.decode()))
+    conf.write_text(NGINX_CONF.format(folder=directory, port=PORT, body=BODY.decode()))
     return ["nginx", "-c", str(conf)]
 
 
 def protocol(loop: str) -> Callable[[Wire, Path], list[str]]:
-    return lambda wire, directory: [sys.executable, str(HERE / "protocol_server.py"), loop, str(PORT)]
+    return lambda wire, directory: [sys.executable, "-m", "mpserve.cli.bench.protocols", "http", loop, str(PORT)]
 
 
 def _mpserve(driver: str, wire: Wire) -> list[str]:

@@ -81,27 +81,6 @@ def test_the_cost_is_of_both_cores_together(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.median == 3000.0
 
 
-def test_the_bare_protocol_answers_each_request_and_honours_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    protocol_server = module("protocol_server", monkeypatch)
-
-    class Transport:
-        written, closed = b"", False
-
-        def write(self, data: bytes) -> None:
-            self.written += data
-
-        def close(self) -> None:
-            self.closed = True
-
-    transport, handler = Transport(), protocol_server.FixedReply()
-    handler.connection_made(transport)
-    handler.data_received(b"GET / HTTP/1.1\r\n\r\n" * 2)
-    assert transport.written == protocol_server.REPLY * 2 and not transport.closed
-    handler.data_received(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
-    assert transport.written.endswith(protocol_server.LAST_REPLY) and transport.closed
-    assert protocol_server.REPLY.partition(b"\r\n\r\n")[2] == protocol_server.BODY and len(protocol_server.BODY) == 64
-
-
 def test_the_workers_busy_cycles_are_read_from_its_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from mpserve.apps.load.plan import Plan
-from mpserve.cli.bench import figures, servers, tables
+from mpserve.cli.bench import figures, protocols, servers, tables
 from mpserve.cli.bench.commands import bench
 from mpserve.cli.bench.cycles import CoreTime, core_times
 from mpserve.cli.bench.rounds import Load
@@ -89,3 +89,23 @@ def test_a_server_that_is_not_installed_is_left_out_by_name(monkeypatch: pytest.
     monkeypatch.setattr("shutil.which", lambda _: None)
     assert servers.find("nginx").obstacle == "nginx is not installed: type apt-get install nginx-core"
     assert servers.find("http").obstacle == ""
+
+
+def test_the_bare_protocol_answers_each_request_and_honours_close() -> None:
+    class Transport:
+        written, closed = b"", False
+
+        def write(self, data: bytes) -> None:
+            self.written += data
+
+        def close(self) -> None:
+            self.closed = True
+
+    transport: Any = Transport()
+    handler = protocols.FixedReply()
+    handler.connection_made(transport)
+    handler.data_received(b"GET / HTTP/1.1\r\n\r\n" * 2)
+    assert transport.written == protocols.REPLY * 2 and not transport.closed
+    handler.data_received(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert transport.written.endswith(protocols.LAST_REPLY) and transport.closed
+    assert protocols.REPLY.partition(b"\r\n\r\n")[2] == protocols.BODY and len(protocols.BODY) == 64

@@ -56,7 +56,7 @@ def _sleeps(pid: int) -> bool:
     return before == used() and before[0] == "S"
 
 
-@pytest.mark.parametrize(("device", "times"), [("veth", 1), ("tap", 1)])
+@pytest.mark.parametrize(("device", "times"), [("veth", 2), ("tap", 1)])
 def test_a_killed_worker_is_replaced(world: int, device: str, times: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Peers of the dead one get a reset at their next segment."""
     with serving("echo", "--device", device, *SETTINGS) as server:

@@ -210,6 +210,10 @@ def syn(port: int, source: str) -> bytes:
 def test_a_syn_flood_is_bounded(server: Server) -> None:
     """From addresses that never answer. Whoever is connected is served on; others as soon as the backlog has expired."""
     before = server.counters
+
+    def seen() -> int:
+        return server.counters["syns_received"] - before["syns_received"] - 1  # but for the connection's own
+
     with connections(1) as (connection,):
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
@@ -229,9 +233,10 @@ def test_a_syn_flood_is_bounded(server: Server) -> None:
                     socket.inet_aton(IP),
                 )
                 raw.sendto(ip + syn(1024 + i, source), (IP, 0))
+                if i % 250 == 249:  # a worker that has no core for a while would let the wire's ring run over
+                    eventually(lambda sent=i: seen() > sent, "SYNs are lost", 10, server)
         connection.sendall(REQUEST)
         assert connection.recv(4096).endswith(b"hello\n")
-    # While the worker has no core the wire itself drops some; what comes is several times the backlog.
-    eventually(lambda: server.counters["syns_received"] - before["syns_received"] >= 3000, "SYNs are lost", 10, server)
+    eventually(lambda: seen() >= 5000, "SYNs are lost", 10, server)
     assert server.counters["syn_cookies_sent"] > before["syn_cookies_sent"]
     assert get()

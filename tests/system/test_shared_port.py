@@ -208,9 +208,12 @@ def test_one_that_is_killed_is_noticed_and_its_socket_removed(hugetlbfs: Path, t
 
 ATTACHED = """
 import sys
+import pydpdk
 from mpserve.dataplane.device import open_device, parse_device
 device = open_device(parse_device(sys.argv[1]), queue=1, queues=3, file_prefix=sys.argv[2], block_bytes=4096)
 print(device.queue, device.rss_key.hex(), *device.rss_table, len(device.blocks))
+device.redirect({0: 2, 127: 1})
+print(*pydpdk.ports()[0].reta())
 device.close()
 """
 
@@ -223,9 +226,11 @@ def test_a_nic_spreads_flows_by_our_key_and_the_workers_know_it(hugetlbfs: Path)
             words = [sys.executable, "-c", ATTACHED, device, file_prefix]
             done = subprocess.run(words, capture_output=True, text=True, cwd="/", check=False)
             assert done.returncode == 0, done.stderr
-            queue, key, *table, size = done.stdout.split()
+            said, redirected = done.stdout.splitlines()
+            queue, key, *table, size = said.split()
             assert queue == "1" and bytes.fromhex(key) == flow_hash.KEY and int(size) >= 4096
             assert [int(entry) for entry in table] == flow_hash.table(3)
+            assert [int(entry) for entry in redirected.split()] == [2, *flow_hash.table(3)[1:127], 1]
             port.renew(1)
 
 
